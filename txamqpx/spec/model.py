@@ -12,10 +12,9 @@ from attrs import frozen
 
 __all__ = ["Class", "Constant", "Domain", "ELEMENTARY_TYPES", "Field", "Method", "Spec"]
 
-#: The types that the wire knows; every domain ends in one of them.  ``content`` belongs to the
-#: ``message`` class of AMQP 0-9 alone: an octet (0: the text itself, 1: a reference to it) and a longstr.
+#: The types that the wire knows; every domain ends in one of them.
 ELEMENTARY_TYPES = frozenset(
-    {"bit", "octet", "short", "long", "longlong", "shortstr", "longstr", "timestamp", "table", "content"}
+    {"bit", "octet", "short", "long", "longlong", "shortstr", "longstr", "timestamp", "table"}
 )
 
 

@@ -239,19 +239,22 @@ class _Reader:
                 yield method
 
     def _fields(self, element: _Element, where: str) -> tuple[Field, ...]:
-        fields = tuple(self._field(child, where) for child in element.all("field"))
+        fields = tuple(each for child in element.all("field") for each in self._field(child, where))
         self._unique("field", [each.name for each in fields], where)
         return fields
 
-    def _field(self, element: _Element, parent: str) -> Field:
+    def _field(self, element: _Element, parent: str) -> Iterator[Field]:
         name = self._name(element, f"{parent}: field")
         where = f"{parent}.{name}"
         type_ = element.attributes.get("domain") or self._attribute(element, "type", where)
-        return Field(
-            name=name,
-            type=self._elementary(type_, where),
-            reserved=self._flag(element, "reserved", where),
-        )
+        reserved = self._flag(element, "reserved", where)
+        if type_ == "content" and type_ not in self._types:
+            # The one compound of AMQP 0-9, in its message class: an octet that says whether the
+            # long string is the text itself (0) or a reference to it (1).
+            yield Field(name=f"{name}-kind", type="octet", reserved=reserved)
+            yield Field(name=name, type="longstr", reserved=reserved)
+        else:
+            yield Field(name=name, type=self._elementary(type_, where), reserved=reserved)
 
     def _unique(self, what: str, values: list[str], where: str = "") -> None:
         seen: set[str] = set()
