@@ -278,7 +278,8 @@ class _Reader:
 
     def _number(self, element: _Element, name: str, where: str) -> int:
         text = self._attribute(element, name, where)
-        if not (text.isascii() and text.isdigit() and int(text) <= _USHORT_MAX):
+        # The length first: Python refuses to convert thousands of digits.
+        if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= _USHORT_MAX):
             self._fail(f"{name}={text!r} is not a number from 0 to {_USHORT_MAX}", where)
         return int(text)
 
