@@ -38,7 +38,7 @@ spec: $(VENV)/.developed ## the generated modules are what the generator writes
 	$(BIN)/python -m txamqpx.spec.codegen --check
 
 unit: $(VENV)/.developed ## the tests that need no broker and build no package
-	$(BIN)/python -m pytest -m 'not packaging' --ignore tests/integration --ignore tests/test_examples.py
+	$(BIN)/python -m pytest -m 'not packaging' --ignore tests/integration
 
 conformance: $(VENV)/.developed ## docs/conformance.md from the tests' marks and the last runs
 	$(BIN)/python -m tests.conformance

@@ -1,0 +1,29 @@
+"""The house: every example runs, against a real broker, as a user would start it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.rabbitmq import Node
+
+ROOT = Path(__file__).parent.parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+def test_there_are_examples() -> None:
+    assert {"hello.py", "hello_inline.py"} <= {path.name for path in EXAMPLES}
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_runs(example: Path, broker: Node) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(example), broker.url()],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,  # so that an example that hangs is named
+    )
+    assert (done.returncode, done.stderr) == (0, ""), f"{done.stdout}\n{done.stderr}"
+    assert done.stdout
