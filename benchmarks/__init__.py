@@ -1,0 +1,1 @@
+"""Measure txamqpx against its peers: `python -m benchmarks` (benchmarks/README.md says how to read it)."""

@@ -1,0 +1,131 @@
+"""Run cases in interleaved rounds, each sample in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+
+import attrs
+
+from benchmarks.case import Case
+from benchmarks.feeder import FeederFailed
+from benchmarks.peers import Peer
+from benchmarks.result import ROOT, Cell
+from benchmarks.target import FalseClaim, Target
+from benchmarks.worker import Sample
+
+TIMEOUT = 600
+"""Seconds that one worker may take: the slowest needs a minute on a busy machine, a stuck one for ever."""
+
+LAST_WORDS = 12
+"""Lines of a failed worker's standard error that are kept; a traceback says what it has to say at its end."""
+
+WARMUP = 0.05
+"""How many messages go before, as a fraction of those that are measured."""
+
+Report = Callable[[str], None]
+
+
+class WorkerFailed(Exception):
+    """A worker ended without a sample; the message is what it said last."""
+
+
+def measure(
+    cases: Iterable[Case],
+    peers: Sequence[Peer],
+    targets: Sequence[Target],
+    *,
+    sizes: Sequence[int] | None = None,
+    rounds: int = 3,
+    scale: float = 1.0,
+    report: Report = lambda line: None,
+) -> list[Cell]:
+    """Measure every case with every peer that is installed.
+
+    The rounds of one case are interleaved (A B A B), so that what disturbs the machine for a minute disturbs
+    all peers of a row alike.
+
+    Args:
+        cases: What to measure.
+        peers: With whom.
+        targets: Against what; a case is left out on a target about which it says nothing.
+        sizes: The body sizes to measure; None takes those of each case.
+        rounds: How often each peer runs each case.
+        scale: By what to multiply the number of messages.
+        report: Told before each run what is about to be done.
+    """
+    cells = []
+    for target in targets:
+        for case in cases:
+            if target.name not in case.targets:
+                continue
+            for size in case.sizes:
+                if sizes is None or size in sizes:
+                    cells += _row(target, case, size, peers, rounds, scale, report)
+    return cells
+
+
+def _row(
+    target: Target, case: Case, size: int, peers: Sequence[Peer], rounds: int, scale: float, report: Report
+) -> list[Cell]:
+    row = {
+        peer.name: Cell(
+            target.name, case.name, size, peer.name, failure="" if peer.installed() else "not installed"
+        )
+        for peer in peers
+        if not case.only or peer.name in case.only
+    }
+    for number in range(1, rounds + 1):
+        for peer in peers:
+            cell = row.get(peer.name)
+            if cell is None or cell.failure:
+                continue
+            report(f"{target.name}: {case.name}, {size} bytes, round {number} of {rounds}: {peer.name}")
+            try:
+                cell.samples.append(sample(target, case, size, peer, scale))
+            except (WorkerFailed, FalseClaim, FeederFailed, OSError) as failure:
+                row[peer.name] = attrs.evolve(cell, failure=str(failure))
+    return list(row.values())
+
+
+def sample(target: Target, case: Case, size: int, peer: Peer, scale: float) -> Sample:
+    """Run one case once.
+
+    Raises:
+        WorkerFailed: The worker did not come to its end.
+        FalseClaim: It did, but not with what the target saw.
+    """
+    count = case.count_for(size, peer.weight, scale)
+    warmup = max(20, round(count * WARMUP))
+    with target.run(case, size, count, warmup) as run:
+        words = [peer.name, case.name, "--url", run.url, "--size", str(size), "--count", str(count)]
+        words += ["--queue", run.queue, "--warmup", str(warmup), "--warmup-queue", run.warmup_queue]
+        taken = work("benchmarks.worker", words)
+        run.check(taken)
+    return taken
+
+
+def work(module: str, words: Sequence[str]) -> Sample:
+    """Run a worker in a process of its own and return its sample.
+
+    Raises:
+        WorkerFailed: It ended with an error, or did not end.
+    """
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", module, *words],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as expired:
+        raise WorkerFailed(f"no end after {TIMEOUT} s") from expired
+    if done.returncode:
+        raise WorkerFailed(
+            "\n".join([f"it ended with {done.returncode}", *done.stderr.splitlines()[-LAST_WORDS:]])
+        )
+    return Sample(**json.loads(done.stdout))
