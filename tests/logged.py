@@ -28,7 +28,7 @@ class LoggedErrors:
         Returns:
             What nobody has taken, as text; empty if that is nothing.
         """
-        gc.collect()
+        gc.collect(1)
         globalLogPublisher.removeObserver(self)
         return "\n".join(map(_text, self._events))
 
@@ -38,7 +38,7 @@ class LoggedErrors:
         Returns:
             What was taken, oldest first; the test should say how many there have to be.
         """
-        gc.collect()
+        gc.collect(1)
         taken = [event for event in self._events if not types or event["log_failure"].check(*types)]
         self._events = [event for event in self._events if event not in taken]
         return [event["log_failure"] for event in taken]
