@@ -12,8 +12,8 @@ from tests.logged import LoggedErrors
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # The watch on the log collects what a test leaves behind, and looks at nothing older: 0.03 ms a test, where
-    # all generations take 45. So what a test makes has to stay in the first two until it ends.
+    # The watch on the log collects what a test leaves behind, nothing older: 0.03 ms a test, where
+    # all generations take 45. So what a test makes has to stay in the first two generations until it ends.
     gc.set_threshold(gc.get_threshold()[0], 1_000_000)
     # Until somebody begins, Twisted keeps the last 65,536 events, and with them everything that they mention.
     globalLogBeginner.beginLoggingTo([], discardBuffer=True, redirectStandardIO=False)
