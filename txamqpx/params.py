@@ -21,13 +21,13 @@ from urllib.parse import quote, unquote
 import attrs
 
 from txamqpx.errors import InvalidParameter, URLError
+from txamqpx.protocol.auth import MECHANISMS
 
 __all__ = ["ConnectionParameters", "SCHEMES", "Secret", "TLSOptions", "parse_url"]
 
 #: URL scheme -> whether it means TLS.
 SCHEMES: Final[Mapping[str, bool]] = MappingProxyType({"amqp": False, "amqps": True})
 
-MECHANISMS: Final = ("PLAIN", "AMQPLAIN", "EXTERNAL")
 PORT: Final = 5672  # IANA: amqp
 TLS_PORT: Final = 5671  # IANA: amqps
 SMALLEST_FRAME_MAX: Final = 8192  # RabbitMQ refuses less from 4.1 on
