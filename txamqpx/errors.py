@@ -5,6 +5,7 @@
     AMQPError
     ├── Closed                      somebody said so, with a reply code
     │   ├── ChannelClosed           NotFound 404, AccessRefused 403, PreconditionFailed 406, ...
+    │   │   └── NotProcessed            an innocent call behind the one that was to blame
     │   └── ConnectionClosed        ConnectionForced 320, FrameError 501, NotAllowed 530, ...
     │       ├── AuthenticationError     403: the credentials were refused
     │       ├── VhostAccessDenied       530: the login is good, the virtual host is not
@@ -81,6 +82,7 @@ __all__ = [
     "NotAMQP",
     "NotAllowed",
     "NotFound",
+    "NotProcessed",
     "NotPublished",
     "NotTLS",
     "OutboxFull",
@@ -270,6 +272,15 @@ class ResourceLocked(ChannelClosed, code=405):
 
 class PreconditionFailed(ChannelClosed, code=406):
     """The entity exists with other arguments, is in use, or the method does not fit the channel."""
+
+
+class NotProcessed(ChannelClosed):
+    """The channel was closed over another operation before this one's turn: it had no effect.
+
+    ``__cause__`` is the error that closed the channel; on a new channel this may well succeed.
+    """
+
+    retryable = True
 
 
 class ConnectionClosed(Closed, scope=True):

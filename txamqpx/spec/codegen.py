@@ -9,12 +9,15 @@ a byte-for-byte comparison alike.
 from __future__ import annotations
 
 import keyword
+import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
 
 from txamqpx.errors import SpecError
+from txamqpx.spec import base
 from txamqpx.spec.model import Class, Field, Method, Spec
 
 __all__ = [
@@ -82,15 +85,24 @@ NO_WAIT = {"no_wait", "nowait"}
 _SECRET = {"response", "challenge", "new_secret"}
 # Properties whose values have more forms, or fewer, than their type allows.
 _NORMALISED = {
-    "expiration": ("str | int | timedelta", "normal_expiration"),
-    "delivery_mode": ("int", "normal_delivery_mode"),
+    ("expiration", "shortstr"): ("str | int | timedelta", "normal_expiration"),
+    ("delivery_mode", "octet"): ("int", "normal_delivery_mode"),
 }
+# What the generated code means by a name, so that no field can be called so: its base classes'
+# attributes, its locals, and what it calls where the fields are locals too.
+_TAKEN = {
+    *(word for made in (base.Method, base.Properties) for word in (*dir(made), *made.__annotations__)),
+    *("self", "cls", "data", "offset", "end", "values", "error", "IndexError", "property", "classmethod"),
+    *("truncated", "frozen_table", *_DECODE.values(), *(function for _, function in _NORMALISED.values())),
+} - {"class_id"}  # a field of connection.close; as a property it is refused
+_IMPORTED = ("ClassVar", "EncodeError", "MappingProxyType", "RawTimestamp")  # could be class and method, too
 
 
 def python_name(name: str) -> str:
     """Return a specification's name as a Python identifier."""
     plain = name.replace("-", "_").replace(" ", "_")
-    return plain + "_" if keyword.iskeyword(plain) or plain == "global" else plain
+    taken = keyword.iskeyword(plain) or plain in _TAKEN or re.fullmatch(r"bits\d*", plain)
+    return f"{plain}_" if taken else plain
 
 
 def class_name(klass: str, method: str) -> str:
@@ -107,18 +119,23 @@ def module_source(spec: Spec) -> str:
     Raises:
         SpecError: The specification asks for what the generated code cannot express.
     """
+    carriers = [each for each in spec.classes if each.fields or any(one.content for one in each.methods)]
     body: list[str] = []
     layouts: set[str] = set()
     for klass in spec.classes:
         for method in klass.methods:
             body += ["", "", *_method(klass, method, layouts)]
-        if klass.fields:
+        if klass in carriers:
             body += ["", "", *_properties(klass)]
     methods = [class_name(klass.name, method.name) for klass in spec.classes for method in klass.methods]
-    properties = {klass: f"{class_name(klass.name, 'properties')}" for klass in spec.classes if klass.fields}
+    properties = {klass: class_name(klass.name, "properties") for klass in carriers}
     version = f"{spec.major}-{spec.minor}" + (f"-{spec.revision}" if spec.revision else "")
     constants = [(python_name(item.name).upper(), item.value) for item in spec.constants]
     tables = ["HARD_ERRORS", "MAJOR", "METHODS", "MINOR", "PORT", "PROPERTIES", "REVISION", "SOFT_ERRORS"]
+    exported = sorted([*methods, *properties.values(), *(name for name, _ in constants), *tables])
+    for name, times in Counter([*exported, *_IMPORTED]).items():
+        if times > 1:
+            raise SpecError(f"two things are called {name} in Python")
     text = "\n".join(body)
     lines = [
         f'"""AMQP {version}: every method, the content properties and the constants.',
@@ -156,10 +173,7 @@ def module_source(spec: Spec) -> str:
         "from txamqpx.errors import EncodeError",
         "",
         "__all__ = [",
-        *(
-            f'    "{name}",'
-            for name in sorted([*methods, *properties.values(), *(name for name, _ in constants), *tables])
-        ),
+        *(f'    "{name}",' for name in exported),
         "]",
         "",
         f"MAJOR = {spec.major}",
@@ -318,9 +332,9 @@ def _encode(klass: Class, method: Method) -> Iterator[str]:
     yield "                ("
     for piece in pieces:
         text = _literal(piece)
-        if len(text) <= 88:
+        if len(text) <= 88 or not text.startswith("encode_bits("):
             yield f"                    {text},"
-        else:  # only a long run of bits is that long
+        else:
             yield "                    encode_bits("
             yield from (
                 f"                        {bit}," for bit in text[len("encode_bits(") : -1].split(", ")
@@ -406,9 +420,9 @@ def _reads(fields: tuple[Field, ...], layouts: set[str], bit_sources: dict[str, 
 
 def _properties(klass: Class) -> Iterator[str]:
     name = class_name(klass.name, "properties")
-    if len(klass.fields) > 15 or any(field.type == "bit" for field in klass.fields):
-        raise SpecError("more than 15 properties, or a bit among them", where=klass.name)
     fields = [(python_name(field.name), field.type) for field in klass.fields]
+    if len(fields) > 15 or any(field == "class_id" or kind == "bit" for field, kind in fields):
+        raise SpecError("more than 15 properties, or a bit or a class id among them", where=klass.name)
     yield f"class {name}(Properties):"
     yield f'    """The content properties of class ``{klass.name}``; what is None is not there."""'
     yield ""
@@ -416,21 +430,23 @@ def _properties(klass: Class) -> Iterator[str]:
     yield ""
     yield f'    name = "{klass.name}"'
     yield f"    class_id = {klass.index}"
-    yield from _types(fields)
+    if fields:
+        yield from _types(fields)
     yield ""
     yield "    def __init__("
     yield "        self,"
-    yield "        *,"
+    if fields:
+        yield "        *,"
     for field, kind in fields:
-        accepted = _NORMALISED.get(field, (_PYTHON[kind][0].removesuffix(" | None"), ""))[0]
+        accepted = _NORMALISED.get((field, kind), (_PYTHON[kind][0].removesuffix(" | None"), ""))[0]
         yield f"        {field}: {accepted} | None = None,"
     yield "    ) -> None:"
     yield "        values: dict[str, Any] = {}"
     for field, kind in fields:
         yield f"        if {field} is not None:"
         value = f"frozen_table({field})" if kind == "table" else field
-        if field in _NORMALISED:
-            value = f"{_NORMALISED[field][1]}({field})"
+        if (field, kind) in _NORMALISED:
+            value = f"{_NORMALISED[field, kind][1]}({field})"
         yield f'            values["{field}"] = {value}'
     yield "        self._values = values"
     yield "        self._encoded: bytes | None = None"
@@ -475,7 +491,11 @@ def _properties(klass: Class) -> Iterator[str]:
 # --------------------------------------------------------------------------- the command
 
 
-def main(arguments: list[str], write: Callable[[str], object] = sys.stdout.write) -> int:
+def main(
+    arguments: list[str],
+    write: Callable[[str], object] = sys.stdout.write,
+    package: Path = Path(__file__).parent.parent,
+) -> int:
     """Write the generated modules, or with ``--check`` say which of them are stale.
 
     Returns:
@@ -484,7 +504,6 @@ def main(arguments: list[str], write: Callable[[str], object] = sys.stdout.write
     from txamqpx.spec.callgen import channel_source  # it stands on this module
     from txamqpx.spec.xmlspec import bundled
 
-    package = Path(__file__).parent.parent
     spec = bundled("0-9-1")
     stale = 0
     for path, source in (

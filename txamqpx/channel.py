@@ -1,0 +1,344 @@
+"""A channel: one method per AMQP method, each a Deferred."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.python.failure import Failure
+
+from txamqpx.channel_methods import ChannelMethods
+from txamqpx.errors import AMQPError, EncodeError, LocalProtocolError, RPCTimeout
+from txamqpx.message import Confirmed, Delivery
+from txamqpx.once import Once
+from txamqpx.protocol.channel import ChannelCore
+from txamqpx.protocol.states import ChannelState
+from txamqpx.spec.amqp0_9_1 import (
+    BasicAck,
+    BasicCancel,
+    BasicCancelOk,
+    BasicConsume,
+    BasicConsumeOk,
+    BasicGet,
+    BasicGetEmpty,
+    BasicGetOk,
+    BasicNack,
+    BasicProperties,
+    BasicQos,
+    BasicQosOk,
+    BasicRecover,
+    BasicRecoverOk,
+    BasicReject,
+    ChannelClose,
+    ChannelCloseOk,
+)
+from txamqpx.spec.base import Method, Request
+
+if TYPE_CHECKING:
+    from txamqpx.connection import AMQPProtocol
+
+__all__ = ["Channel"]
+
+R = TypeVar("R", bound=Method)
+
+NO_PROPERTIES = BasicProperties()
+
+
+class Channel(ChannelMethods):
+    """One channel of an open connection; ``AMQPProtocol.open_channel`` makes it.
+
+    Calls may be pipelined: the broker takes them in order and answers in order.  When it closes the
+    channel over one of them, that one fails with its error, those behind it with ``NotProcessed``.
+
+    A call's Deferred can be cancelled: the caller loses interest, the broker's answer is swallowed
+    when it comes, and no other call is disturbed.
+    """
+
+    def __init__(self, protocol: AMQPProtocol, core: ChannelCore) -> None:
+        self.protocol = protocol
+        self.core = core
+        core.owner = self
+        self._opened: Once[Channel] = Once()
+        self._closed: Once[AMQPError] = Once()
+        self._confirmed: list[Deferred[None]] = []
+
+    def __repr__(self) -> str:
+        return f"<Channel {self.number} of {self.protocol!r}, {self.core.state.value}>"
+
+    @property
+    def number(self) -> int:
+        """The channel's number on its connection."""
+        return self.core.number
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls can be made."""
+        return self.core.state is ChannelState.OPEN
+
+    @property
+    def flow_active(self) -> bool:
+        """False while the broker asks not to publish on this channel."""
+        return self.core.flow_active
+
+    @property
+    def next_publish_seq_no(self) -> int:
+        """The number that the next publish will get in confirm mode; 0 in any other."""
+        return self.core.confirms.next_seq if self.core.confirms is not None else 0
+
+    @property
+    def unconfirmed(self) -> int:
+        """How many publishes wait for the broker's word."""
+        return len(self.core.confirms) if self.core.confirms is not None else 0
+
+    def when_open(self) -> Deferred[Channel]:
+        """Return a Deferred of this channel that fires once the broker has opened it."""
+        return self._opened.wait()
+
+    def when_closed(self) -> Deferred[AMQPError]:
+        """Return a Deferred that fires with the reason once the channel is over, whoever ended it."""
+        return self._closed.wait()
+
+    # ----------------------------------------------------------------------- calls
+
+    def call(self, method: Request[R], timeout: float | None = None) -> Deferred[R]:
+        """Send any method that is answered.
+
+        Args:
+            method: The method with its arguments.
+            timeout: Seconds to wait for the answer; None: the connection's ``rpc_timeout``.
+
+        Returns:
+            A Deferred of the answer.  It fails with the subclass of ``ChannelClosed`` or
+            ``ConnectionClosed`` that the broker's reply code stands for, with ``NotProcessed`` if
+            another call was to blame, or with ``RPCTimeout``.  With ``no_wait`` set it fires at
+            once with None.
+
+        Raises:
+            EncodeError: An argument does not fit; nothing was sent.
+            LocalProtocolError: The channel's state forbids it; nothing was sent.
+        """
+        return self._call(method, timeout)
+
+    def _call(self, method: Any, timeout: float | None = None, consumer: Any = None) -> Deferred[Any]:
+        if not method.expects_reply:
+            return self._send(method, consumer)
+        deferred: Deferred[Any] = Deferred()
+        try:
+            self.core.send(method, deferred, consumer=consumer)
+        except (EncodeError, LocalProtocolError):
+            raise
+        except AMQPError as error:
+            return fail(error)
+        return self.protocol.limited(deferred, method.name, timeout)
+
+    def _send(self, method: Method, consumer: Any = None) -> Deferred[None]:
+        try:
+            self.core.send(method, consumer=consumer)
+        except (EncodeError, LocalProtocolError):
+            raise
+        except AMQPError as error:
+            return fail(error)
+        return succeed(None)
+
+    def close(self, reply_code: int = 200, reply_text: str = "") -> Deferred[None]:
+        """Close the channel: calls that wait fail with ``ChannelClosed``, publishes with ``OutcomeUnknown``.
+
+        Returns:
+            A Deferred that fires when the broker has agreed, at once if the channel is closed already.
+            It fails with ``RPCTimeout`` after the connection's ``close_timeout``; the number is then
+            not used again.  Closing twice is harmless.
+        """
+        if self.core.state is ChannelState.CLOSED:
+            return succeed(None)
+        if self.core.closing:
+            return self._closed.wait().addCallback(_to_none)
+        deferred: Deferred[ChannelCloseOk] = Deferred()
+        self.core.send(ChannelClose(reply_code, reply_text), deferred)
+        self.protocol.pump()
+        timeout = self.protocol.parameters.close_timeout
+        closed: Deferred[Any] = self.protocol.limited(deferred, "channel.close", timeout)
+        return closed.addCallback(_to_none)
+
+    # ----------------------------------------------------------------------- publishing
+
+    def basic_publish(
+        self,
+        body: bytes,
+        *,
+        exchange: str = "",
+        routing_key: str = "",
+        properties: BasicProperties | None = None,
+        mandatory: bool = False,
+    ) -> Deferred[Confirmed | None]:
+        """Publish a message.
+
+        Args:
+            body: The content; a ``bytearray`` or ``memoryview`` is copied.
+            exchange: Where to; ``""`` is the default exchange, which routes to the queue of that name.
+            routing_key: At most 255 bytes in UTF-8.
+            properties: None: none.  One object for many messages is encoded only once.
+            mandatory: Whether the broker shall return the message if it reaches no queue.
+
+        Returns:
+            In confirm mode a Deferred of ``Confirmed``, which fails with ``Unroutable``, ``Nacked``,
+            ``OutcomeUnknown``, ``NotPublished``, or the ``ChannelClosed`` that this very message caused.
+            Cancelling it gives up the interest, not the message.  In any other mode it fires with None:
+            at once, or when the transport has taken what waits, if that is too much.
+
+        Raises:
+            EncodeError: An argument does not fit; nothing was sent.
+            LocalProtocolError: The channel is not open yet; nothing was sent.
+        """
+        if type(body) is not bytes:
+            if not isinstance(body, bytes | bytearray | memoryview):
+                raise EncodeError(f"must be bytes, not {type(body).__name__}", "body")
+            body = bytes(body)
+        deferred: Deferred[Confirmed | None] = Deferred()
+        try:
+            waits = self.core.publish(
+                deferred, body, exchange, routing_key, properties or NO_PROPERTIES, mandatory
+            )
+        except (EncodeError, LocalProtocolError):
+            raise
+        except AMQPError as error:
+            return fail(error)
+        if waits:
+            return deferred
+        if self.protocol.writable:
+            deferred.callback(None)
+        else:
+            self.protocol.when_writable().addCallbacks(deferred.callback, deferred.errback)
+        return deferred
+
+    def wait_for_confirms(self, timeout: float | None = None) -> Deferred[None]:
+        """Wait until the broker has spoken of every publish so far, whatever it said.
+
+        Args:
+            timeout: Seconds; None: no limit.
+
+        Returns:
+            A Deferred of None; it fails with ``RPCTimeout``.
+        """
+        if not self.unconfirmed:
+            return succeed(None)
+        deferred: Deferred[None] = Deferred()
+        self._confirmed.append(deferred)
+        return deferred if timeout is None else self.protocol.limited(deferred, "confirms", timeout)
+
+    # ----------------------------------------------------------------------- consuming
+
+    def basic_qos(self, prefetch_count: int = 0, *, global_: bool = False) -> Deferred[BasicQosOk]:
+        """Limit how many deliveries may be unsettled; 0 is no limit.
+
+        It holds for consumers that are made *after* it.  ``global_`` means the whole channel together:
+        RabbitMQ 4.3 ignores that, and quorum queues never knew it.  A window in bytes cannot be asked
+        for: the broker would close the connection (540).
+        """
+        return self.call(BasicQos(0, prefetch_count, global_))
+
+    def basic_consume(
+        self,
+        queue: str,
+        handler: Callable[[Delivery], object] | None = None,
+        *,
+        consumer_tag: str = "",
+        no_local: bool = False,
+        no_ack: bool = False,
+        exclusive: bool = False,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> Deferred[BasicConsumeOk]:
+        """Start a consumer.
+
+        Args:
+            queue: The queue; ``""`` is the one that was declared last on this channel.
+            handler: Called with each ``Delivery``, in order.  What it raises is logged, as is the failure
+                of a Deferred or coroutine that it returns.  None: the delegate's ``message_delivered``.
+            consumer_tag: ``""``: one is made, because deliveries may come before the answer.
+            no_local: Not implemented by RabbitMQ.
+            no_ack: The broker forgets each message as soon as it is sent.
+            exclusive: Nobody else may consume from the queue.
+            arguments: Such as ``{"x-priority": 10}``.
+
+        Returns:
+            A Deferred of the answer, which has the tag.  If it is cancelled or times out, the consumer
+            is cancelled too.
+
+        Raises:
+            ConsumerTagInUse: This channel has a consumer of that tag; nothing was sent.
+        """
+        tag = consumer_tag or self.core.next_consumer_tag()
+        method = BasicConsume(queue, tag, no_local, no_ack, exclusive, False, arguments)
+        return self._call(method, consumer=handler or self._to_delegate)
+
+    def _to_delegate(self, delivery: Delivery) -> object:
+        return self.protocol.delegate.message_delivered(self, delivery)
+
+    def basic_cancel(self, consumer_tag: str) -> Deferred[BasicCancelOk]:
+        """End a consumer; what was delivered can still be settled.  An unknown tag is no error."""
+        return self.call(BasicCancel(consumer_tag))
+
+    def basic_get(self, queue: str, *, no_ack: bool = False) -> Deferred[Delivery | None]:
+        """Take one message, or None if there is none.  Several calls may wait at the same time."""
+        answer: Deferred[Any] = self._call(BasicGet(queue, no_ack))
+        return answer.addCallback(_none_if_empty)
+
+    def basic_ack(self, delivery_tag: int, *, multiple: bool = False) -> Deferred[None]:
+        """Ack a delivery by its number; with ``multiple`` all up to it on this channel, 0 for all.
+
+        Raises:
+            AlreadySettled: It was settled before; nothing was sent.
+            UnknownDelivery: This channel never gave out that number; nothing was sent.
+        """
+        return self._send(BasicAck(delivery_tag, multiple))
+
+    def basic_nack(
+        self, delivery_tag: int, *, multiple: bool = False, requeue: bool = True
+    ) -> Deferred[None]:
+        """Give deliveries back, or with ``requeue=False`` dead-letter them.  Raises as ``basic_ack``."""
+        return self._send(BasicNack(delivery_tag, multiple, requeue))
+
+    def basic_reject(self, delivery_tag: int, *, requeue: bool = True) -> Deferred[None]:
+        """Refuse one delivery.  Raises as ``basic_ack``."""
+        return self._send(BasicReject(delivery_tag, requeue))
+
+    def basic_recover(self) -> Deferred[BasicRecoverOk]:
+        """Have all unsettled deliveries of this channel given out again, to whomever.
+
+        The broker implements only this form; giving them to the same consumer closes the connection (540).
+        """
+        return self.call(BasicRecover(True))
+
+    # ----------------------------------------------------------------------- told by the connection
+
+    def opened(self) -> None:
+        """Take note that the broker has opened the channel."""
+        self._opened.fire(self)
+
+    def ended(self, reason: AMQPError) -> None:
+        """Take note that the channel is over."""
+        if not self._opened.fired:
+            self._opened.fail(reason)
+        self._closed.fire(reason)
+        self.confirms_settled()
+
+    def confirms_settled(self) -> None:
+        """Take note that the broker has spoken of some publishes."""
+        if self._confirmed and not self.unconfirmed:
+            waiting, self._confirmed = self._confirmed, []
+            for deferred in waiting:
+                deferred.callback(None)
+
+
+def _to_none(_: object) -> None:
+    return None
+
+
+def _none_if_empty(answer: Delivery | BasicGetOk | BasicGetEmpty) -> Delivery | None:
+    return answer if isinstance(answer, Delivery) else None
+
+
+def timed_out(failure: Failure, operation: str, seconds: float, blocked: str | None) -> None:
+    """Turn the cancellation of a call whose time is over into an ``RPCTimeout``."""
+    failure.trap(CancelledError)
+    raise RPCTimeout(operation, seconds, blocked)

@@ -1,0 +1,608 @@
+"""The Twisted skin of a connection: it feeds the core with bytes and turns its events into Deferreds."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from inspect import iscoroutine
+from threading import get_ident
+from typing import Any, TypeVar, cast
+
+from twisted.internet import interfaces
+from twisted.internet.defer import Deferred, ensureDeferred, fail, succeed
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python import threadable
+from twisted.python.failure import Failure
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from txamqpx.channel import Channel, timed_out
+from txamqpx.delegates import Delegate
+from txamqpx.errors import (
+    AMQPError,
+    ConnectionClosed,
+    HandshakeTimeout,
+    HeartbeatTimeout,
+    LocalProtocolError,
+    Nacked,
+    NoFreeChannels,
+    NotPublished,
+    Unroutable,
+)
+from txamqpx.interfaces import IDelegate
+from txamqpx.message import Confirmed, Delivery
+from txamqpx.once import Once
+from txamqpx.params import ConnectionParameters
+from txamqpx.protocol import events
+from txamqpx.protocol.auth import make_mechanism
+from txamqpx.protocol.connection import CAPABILITIES, Connection
+from txamqpx.protocol.states import Role
+from txamqpx.protocol.tuning import Tuning
+from txamqpx.pulse import Pulse
+from txamqpx.spec.amqp0_9_1 import (
+    BasicConsumeOk,
+    ChannelOpenOk,
+    ConnectionUpdateSecret,
+    ConnectionUpdateSecretOk,
+)
+
+__all__ = ["AMQPClientFactory", "AMQPProtocol", "client_properties"]
+
+T = TypeVar("T")
+
+# More than this much in the transport only costs copies, and makes heartbeats wait behind it.
+MAX_IN_TRANSPORT = 128 * 1024
+
+# When more waits in our outbox, a publisher without confirms is told to wait.
+HIGH_WATER = 1024 * 1024
+
+# What a peer that we have said goodbye to, or that broke the protocol, gets to take our last words.
+FAREWELL = 1.0
+
+
+def client_properties(parameters: ConnectionParameters) -> dict[str, Any]:
+    """Return what the broker is told of this client; the user's own properties win."""
+    try:
+        release = version("txamqpx")
+    except PackageNotFoundError:
+        release = "unknown"
+    properties: dict[str, Any] = {
+        "product": "txamqpx",
+        "version": release,
+        "platform": f"{platform.python_implementation()} {platform.python_version()}",
+    }
+    if parameters.connection_name is not None:
+        properties["connection_name"] = parameters.connection_name
+    given = dict(parameters.client_properties)
+    capabilities = {**CAPABILITIES, **given.pop("capabilities", {})}
+    return {**properties, **given, "capabilities": capabilities}
+
+
+@implementer(IPushProducer)
+class AMQPProtocol(Protocol):
+    """One connection to a broker.
+
+    ``txamqpx.endpoints.connect_protocol`` makes one; by hand it is ``AMQPClientFactory`` and any
+    endpoint.  Everything happens on the reactor's thread.
+
+    Args:
+        parameters: What to log in with and what to ask for.
+        delegate: Told of what happens; see ``IDelegate``.  None: a ``Delegate``, which logs what is odd.
+        clock: What tells the time; None: the reactor.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        parameters: ConnectionParameters | None = None,
+        delegate: Any = None,
+        clock: IReactorTime | None = None,
+    ) -> None:
+        self.parameters = parameters or ConnectionParameters()
+        self.delegate = Delegate() if delegate is None else delegate
+        verifyObject(IDelegate, self.delegate)
+        self._given_clock = clock
+        #: Why the broker has stopped reading; None while it reads.
+        self.blocked: str | None = None
+        self._opened: Once[AMQPProtocol] = Once()
+        self._closed: Once[AMQPError] = Once()
+        self._gone: Once[None] = Once()
+        self._drained: list[Deferred[None]] = []
+        self._pulse: Pulse | None = None
+        self._deadline: IDelayedCall | None = None
+        self._flushing: IDelayedCall | None = None
+        self._dispatching = False
+        self._paused = False
+        self._ended = False
+        self._on: dict[type[Any], Callable[[Any], object]] = {
+            Delivery: self._on_delivered,
+            events.Confirmed: self._on_confirmed,
+            events.Nacked: self._on_nacked,
+            events.Unrouted: self._on_unrouted,
+            events.Replied: self._on_replied,
+            events.Failed: self._on_failed,
+            events.Returned: self._on_returned,
+            events.ConsumerCancelled: self._on_consumer_cancelled,
+            events.FlowChanged: self._on_flow_changed,
+            events.ChannelEnded: self._on_channel_ended,
+            events.Tuned: self._on_tuned,
+            events.Opened: self._on_opened,
+            events.Blocked: self._on_blocked,
+            events.Unblocked: self._on_unblocked,
+            events.ConnectionEnded: self._on_ended,
+            events.Requested: self._on_requested,
+        }
+        wanted = self.parameters
+        names = ("PLAIN", "AMQPLAIN") if wanted.mechanism is None else (wanted.mechanism,)
+        self.core = Connection(
+            Role.CLIENT,
+            logins=[make_mechanism(name, wanted.username, str(wanted.password)) for name in names],
+            virtual_host=wanted.virtual_host,
+            locale=wanted.locale,
+            properties=client_properties(wanted),
+            tuning=Tuning(wanted.channel_max, wanted.frame_max, wanted.heartbeat or 0),
+            heartbeats=wanted.heartbeat != 0,
+            max_message_size=wanted.max_message_size,
+            max_outbox=wanted.max_outbox,
+            delivery=Delivery,
+            wake=self._wake,
+        )
+
+    def __repr__(self) -> str:
+        return f"<AMQPProtocol {self.parameters}, {self.core.state.value}>"
+
+    @property
+    def clock(self) -> IReactorTime:
+        """What tells the time."""
+        if self._given_clock is None:
+            from twisted.internet import reactor  # not before somebody needs it
+
+            self._given_clock = cast(IReactorTime, reactor)
+        return self._given_clock
+
+    @property
+    def server_properties(self) -> dict[str, Any]:
+        """What the broker said of itself: product, version, capabilities."""
+        return self.core.server_properties
+
+    @property
+    def tuning(self) -> Tuning:
+        """The limits that were negotiated."""
+        return self.core.tuning
+
+    @property
+    def is_open(self) -> bool:
+        """Whether channels can be opened."""
+        return self.core.is_open
+
+    def when_open(self) -> Deferred[AMQPProtocol]:
+        """Return a Deferred of this protocol: it fires when the handshake is done, or fails with it."""
+        return self._opened.wait()
+
+    def when_closed(self) -> Deferred[AMQPError]:
+        """Return a Deferred that fires with the reason once the connection is over, whoever ended it."""
+        return self._closed.wait()
+
+    # ----------------------------------------------------------------------- calls
+
+    def new_channel(self) -> Channel:
+        """Ask for a channel and return it at once: calls on it follow the request on the wire.
+
+        Raises:
+            NoFreeChannels: Each number that was negotiated is in use.
+            ConnectionClosed: The connection is over.
+            LocalProtocolError: The connection is not open yet.
+        """
+        answer: Deferred[ChannelOpenOk] = Deferred()
+        channel = Channel(self, self.core.open_channel(answer))
+        # A failure reaches whoever waits for the channel by the channel's end.
+        answer.addCallbacks(lambda _: channel.opened(), lambda failure: None)
+        return channel
+
+    def open_channel(self) -> Deferred[Channel]:
+        """Open a channel.
+
+        Returns:
+            A Deferred of the channel.  It fails with ``NoFreeChannels``, ``ConnectionClosed`` or
+            ``RPCTimeout``.  If it is cancelled or times out, the channel is closed again.
+
+        Raises:
+            LocalProtocolError: The connection is not open yet.
+        """
+        try:
+            channel = self.new_channel()
+        except NoFreeChannels as error:
+            return fail(error)
+        except LocalProtocolError:
+            raise
+        except AMQPError as error:
+            return fail(error)
+        opened = channel.when_open()
+        opened.addErrback(self._give_up, channel)
+        return self.limited(opened, "channel.open", None)
+
+    def _give_up(self, failure: Failure, channel: Channel) -> Failure:
+        if not channel.core.closing and channel.core.error is None:
+            channel.close().addErrback(lambda late: None)
+        return failure
+
+    def update_secret(self, secret: str, reason: str) -> Deferred[ConnectionUpdateSecretOk]:
+        """Give the broker fresh credentials, such as an OAuth token, before the old ones expire.
+
+        Args:
+            secret: The new password or token.
+            reason: A word for the broker's log.
+
+        Returns:
+            A Deferred of the answer.
+
+        Raises:
+            EncodeError: ``reason`` is too long, or ``secret`` longer than a frame.
+            LocalProtocolError: The connection is not open.
+        """
+        answer: Deferred[ConnectionUpdateSecretOk] = Deferred()
+        try:
+            self.core.send(ConnectionUpdateSecret(secret, reason), answer)
+        except LocalProtocolError:
+            raise
+        except AMQPError as error:
+            return fail(error)
+        return self.limited(answer, "connection.update-secret", None)
+
+    def close(self, reply_code: int = 200, reply_text: str = "") -> Deferred[None]:
+        """Close the connection: what waits fails with ``ConnectionClosed`` or ``OutcomeUnknown``.
+
+        A handshake in progress is broken off.  Closing twice is harmless.
+
+        Returns:
+            A Deferred that fires when the transport is gone; at the latest after the parameters'
+            ``close_timeout`` and a second.
+        """
+        if self._gone.fired or self.transport is None:
+            return succeed(None)
+        if not self._ended and self.core.error is None:
+            if self.core.is_open:
+                answer: Deferred[Any] = Deferred()
+                self.core.close(answer, reply_code, reply_text)
+                timeout = self.parameters.close_timeout
+                self.limited(answer, "connection.close", timeout).addErrback(lambda _: self.abort())
+                self.pump()
+            else:
+                error = ConnectionClosed(reply_text or "closed before it was open", by_peer=False)
+                self._deliver_events(self.core.connection_lost(error))
+        return self._gone.wait()
+
+    def abort(self) -> None:
+        """Drop the transport at once, without a word and whatever waits in it."""
+        if self.transport is not None:
+            cast(interfaces.ITCPTransport, self.transport).abortConnection()
+
+    def limited(self, deferred: Deferred[T], operation: str, seconds: float | None) -> Deferred[T]:
+        """Let ``deferred`` fail with ``RPCTimeout`` after ``seconds``; None: after ``rpc_timeout``."""
+        limit = self.parameters.rpc_timeout if seconds is None else seconds
+
+        def too_late(failure: Any, _: float) -> Any:
+            return timed_out(failure, operation, limit, self.blocked)
+
+        return deferred.addTimeout(limit, self.clock, too_late)
+
+    # ----------------------------------------------------------------------- writing
+
+    @property
+    def writable(self) -> bool:
+        """False while so much waits for the transport that a publisher does better to wait."""
+        return self.core.outbox_size <= HIGH_WATER
+
+    def when_writable(self) -> Deferred[None]:
+        """Return a Deferred that fires once the transport has taken what was too much.
+
+        It fails with the reason when the connection ends before.
+        """
+        drained: Deferred[None] = Deferred()
+        if self.writable:
+            drained.callback(None)
+        else:
+            self._drained.append(drained)
+        return drained
+
+    def _wake(self) -> None:
+        """Arrange that what is about to be appended is written once, at the end of this turn."""
+        io_thread: int | None = threadable.ioThread  # None until a reactor runs
+        if io_thread is not None and io_thread != get_ident():
+            raise RuntimeError("txamqpx was called outside the reactor's thread: use reactor.callFromThread")
+        if not self._dispatching and self._flushing is None and not self._paused:
+            self._flushing = self.clock.callLater(0, self._flush_later)
+
+    def _flush_later(self) -> None:
+        self._flushing = None
+        self._flush()
+
+    def _flush(self) -> None:
+        transport = self.transport
+        if transport is None or self._gone.fired:
+            return
+        core = self.core
+        wrote = False
+        while core.has_data_to_send and not self._paused:
+            pieces = core.data_to_send(MAX_IN_TRANSPORT)
+            wrote = True
+            transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if wrote:
+            if self._pulse is not None:
+                self._pulse.sent = self.clock.seconds()
+            if self._drained and self.writable:
+                waiting, self._drained = self._drained, []
+                for drained in waiting:
+                    drained.callback(None)
+
+    def pauseProducing(self) -> None:
+        """Keep what is to be written: the transport has enough."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """Write on."""
+        self._paused = False
+        self._flush()
+
+    def stopProducing(self) -> None:
+        """Write nothing more: the transport is going."""
+        self._paused = True
+
+    # ----------------------------------------------------------------------- reading
+
+    def pause_reading(self) -> None:
+        """Stop reading: the broker is held up, on all channels; the peer's silence is not blamed on it."""
+        if self._pulse is not None:
+            self._pulse.suspend()
+        cast(IPushProducer, self.transport).pauseProducing()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        if self._pulse is not None:
+            self._pulse.resume()
+        cast(IPushProducer, self.transport).resumeProducing()
+
+    def connectionMade(self) -> None:
+        """Begin the handshake."""
+        assert self.transport is not None
+        self._deadline = self.clock.callLater(self.parameters.connection_timeout, self._handshake_late)
+        cast(interfaces.IConsumer, self.transport).registerProducer(self, True)
+        try:
+            cast(interfaces.ITCPTransport, self.transport).setTcpNoDelay(True)
+            cast(interfaces.ITCPTransport, self.transport).setTcpKeepAlive(True)
+        except (AttributeError, OSError):
+            pass  # not TCP
+        self.core.start()
+        self._flush()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take bytes; nothing that they or our callbacks do leaves here as an exception."""
+        if self._pulse is not None:
+            self._pulse.received = self.clock.seconds()
+        self._deliver_events(self.core.receive_data(data))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Give everything back that waits."""
+        self._stop_timers()
+        self._deliver_events(self.core.connection_lost(cause=reason.value))
+        if not self._gone.fired:
+            self._gone.fire(None)
+
+    def pump(self) -> None:
+        """Deal with what a call of ours has caused."""
+        if not self._dispatching:
+            self._deliver_events(self.core.take_events())
+
+    def _deliver_events(self, happened: list[events.Event]) -> None:
+        if self._dispatching:  # a callback made the core speak; whoever dispatches already will see to it
+            self.core.events[:0] = happened
+            return
+        self._dispatching = True
+        on = self._on
+        try:
+            while happened:
+                for event in happened:
+                    try:
+                        on[type(event)](event)
+                    except Exception:
+                        self.log.failure("while dealing with {event}", event=event)
+                happened = self.core.take_events()
+        finally:
+            self._dispatching = False
+        self._flush()
+
+    # ----------------------------------------------------------------------- events, the frequent ones first
+
+    def _on_delivered(self, delivery: Delivery) -> None:
+        handler = delivery.consumer
+        if handler is None:
+            if not delivery.settled:
+                delivery.nack()
+            self._tell("unhandled", delivery.channel, delivery)
+            return
+        try:
+            result = handler(delivery)
+            if result is not None:
+                self._watch(result, "a consumer")
+        except Exception:
+            self.log.failure("a consumer failed on {delivery}", delivery=delivery)
+
+    def _on_confirmed(self, event: events.Confirmed) -> None:
+        outcome = Confirmed(event.delivery_tag, event.multiple)
+        for token in event.tokens:
+            token.callback(outcome)
+        channel = event.channel.owner
+        channel.confirms_settled()
+        self._tell("publish_confirmed", channel, event.delivery_tag, event.multiple)
+
+    def _on_nacked(self, event: events.Nacked) -> None:
+        for token in event.tokens:
+            token.errback(
+                Failure(Nacked(f"the broker refused the message (delivery tag {event.delivery_tag})"))
+            )
+        channel = event.channel.owner
+        channel.confirms_settled()
+        self._tell("publish_nacked", channel, event.delivery_tag, event.multiple)
+
+    def _on_unrouted(self, event: events.Unrouted) -> None:
+        message = event.message
+        error = Unroutable.from_return(
+            message.reply_code, message.reply_text, message.exchange, message.routing_key, message
+        )
+        event.token.errback(Failure(error))
+
+    def _on_replied(self, event: events.Replied) -> None:
+        token: Deferred[Any] = event.token
+        late = token.called
+        token.callback(event.method)
+        if late:
+            self._undo(event)
+
+    def _undo(self, event: events.Replied) -> None:
+        """Take back what a call did for which nobody waits any more."""
+        method = event.method
+        if isinstance(method, Delivery) and not method.settled:
+            method.nack()
+        elif isinstance(method, BasicConsumeOk) and event.channel is not None:
+            event.channel.owner.basic_cancel(method.consumer_tag).addErrback(lambda _: None)
+
+    def _on_failed(self, event: events.Failed) -> None:
+        event.token.errback(Failure(event.error))
+
+    def _on_returned(self, event: events.Returned) -> None:
+        self._tell("message_returned", event.channel.owner, event)
+
+    def _on_consumer_cancelled(self, event: events.ConsumerCancelled) -> None:
+        self._tell("consumer_cancelled", event.channel.owner, event.consumer_tag)
+
+    def _on_flow_changed(self, event: events.FlowChanged) -> None:
+        self._tell("flow_changed", event.channel.owner, event.active)
+
+    def _on_channel_ended(self, event: events.ChannelEnded) -> None:
+        channel = event.channel.owner
+        channel.ended(event.error)
+        self._tell("channel_closed", channel, event.error)
+
+    def _on_requested(self, event: events.Requested) -> None:
+        self._tell("unhandled", event.channel and event.channel.owner, event)
+
+    def _on_tuned(self, event: events.Tuned) -> None:
+        if event.tuning.heartbeat:
+            self._pulse = Pulse(self.clock, event.tuning.heartbeat, self._beat, self._peer_is_dead)
+
+    def _on_opened(self, event: events.Opened) -> None:
+        self._cancel_deadline()
+        self._tell("connection_opened", self)
+        self._opened.fire(self)
+
+    def _on_blocked(self, event: events.Blocked) -> None:
+        self.blocked = event.reason
+        self._tell("connection_blocked", self, event.reason)
+
+    def _on_unblocked(self, event: events.Unblocked) -> None:
+        self.blocked = None
+        self._tell("connection_unblocked", self)
+
+    def _on_ended(self, event: events.ConnectionEnded) -> None:
+        self._ended = True
+        self._stop_timers()
+        if not self._opened.fired:
+            self._opened.fail(event.error)
+        waiting, self._drained = self._drained, []
+        for drained in waiting:
+            drained.errback(Failure(NotPublished(str(event.error))))
+        self._closed.fire(event.error)
+        self._tell("connection_closed", self, event.error)
+        if self.transport is None:
+            return
+        if not event.flush:
+            self.abort()
+            return
+        self._paused = False
+        self._flush()
+        cast(interfaces.IConsumer, self.transport).unregisterProducer()
+        self.transport.loseConnection()
+        # A peer that does not take our last words must not keep us.
+        self._deadline = self.clock.callLater(FAREWELL, self.abort)
+
+    def _tell(self, hook: str, *arguments: Any) -> None:
+        try:
+            result = getattr(self.delegate, hook)(*arguments)
+            if result is not None:
+                self._watch(result, hook)
+        except Exception:
+            self.log.failure("the delegate's {hook} failed", hook=hook)
+
+    def _watch(self, result: object, what: str) -> None:
+        if iscoroutine(result):
+            result = ensureDeferred(result)
+        if isinstance(result, Deferred):
+            result.addErrback(lambda failure: self.log.failure("{what} failed", failure, what=what))
+
+    # ----------------------------------------------------------------------- timers
+
+    def _handshake_late(self) -> None:
+        self._deadline = None
+        error = HandshakeTimeout(self.parameters.connection_timeout)
+        self._deliver_events(self.core.connection_lost(error))
+
+    def _beat(self) -> None:
+        self.core.heartbeat()
+        self._flush()
+
+    def _peer_is_dead(self, silence: float, late: float) -> None:
+        stalled = f"; our own reactor was {late:.1f} s late" if late > 0.5 else ""
+        error = HeartbeatTimeout(f"nothing came from the broker for {silence:.1f} s{stalled}")
+        self._deliver_events(self.core.connection_lost(error))
+
+    def _cancel_deadline(self) -> None:
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        self._deadline = None
+
+    def _stop_timers(self) -> None:
+        self._cancel_deadline()
+        if self._pulse is not None:
+            self._pulse.stop()
+            self._pulse = None
+        if self._flushing is not None and self._flushing.active():
+            self._flushing.cancel()
+        self._flushing = None
+
+
+class AMQPClientFactory(ClientFactory):
+    """Makes an ``AMQPProtocol`` for each connection: give it to any endpoint's ``connect``.
+
+    Args:
+        parameters: For all of them; host, port and TLS are the endpoint's business.
+        delegate: For all of them, or None.
+        delegate_factory: Makes one for each; it is called without arguments.
+        clock: What tells the time; None: the reactor.
+    """
+
+    protocol = AMQPProtocol
+    noisy = False
+
+    def __init__(
+        self,
+        parameters: ConnectionParameters | None = None,
+        *,
+        delegate: Any = None,
+        delegate_factory: Callable[[], Any] | None = None,
+        clock: IReactorTime | None = None,
+    ) -> None:
+        self.parameters = parameters or ConnectionParameters()
+        self._delegate = delegate
+        self._delegate_factory = delegate_factory
+        self._clock = clock
+
+    def buildProtocol(self, addr: interfaces.IAddress | None) -> AMQPProtocol:
+        """Make one."""
+        delegate = self._delegate if self._delegate_factory is None else self._delegate_factory()
+        protocol = self.protocol(self.parameters, delegate, self._clock)
+        protocol.factory = self
+        return protocol

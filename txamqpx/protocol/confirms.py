@@ -1,0 +1,152 @@
+"""The ledger of a channel in confirm mode: which publish is which, until the broker has spoken.
+
+Sequence numbers begin at 1 with the first publish after ``confirm.select`` was *sent*; a number
+is given when the bytes are handed over, never before and never to a publish that was refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from txamqpx.errors import Closed
+from txamqpx.protocol.events import Returned
+from txamqpx.spec.base import Properties
+
+__all__ = ["ConfirmLedger", "Entry"]
+
+
+#: A publish that the broker has not settled: its token, its place in the connection's outbox (which
+#: tells whether it was ever handed to the transport), exchange, routing key, mandatory, properties
+#: and body.  A plain tuple, because one is made for each message.
+Entry = tuple[Any, int, str, str, bool, Properties, bytes]
+
+
+class ConfirmLedger:
+    """Publishes by sequence number, in order."""
+
+    __slots__ = ("_entries", "_last_returned", "_oldest", "_returned", "next_seq", "unknown")
+
+    def __init__(self) -> None:
+        self.next_seq = 1
+        #: Confirms for numbers that are not outstanding: another broker's slip, worth counting.
+        self.unknown = 0
+        self._entries: dict[int, Entry] = {}
+        self._oldest = 1
+        self._returned: dict[int, Returned] = {}
+        self._last_returned = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[tuple[int, Entry]]:
+        return iter(self._entries.items())
+
+    def register(self, entry: Entry) -> int:
+        """Number a publish; to be called in the same breath in which its bytes are appended."""
+        seq = self.next_seq
+        self._entries[seq] = entry
+        self.next_seq = seq + 1
+        return seq
+
+    def settle(self, tag: int, multiple: bool) -> tuple[list[Any], list[tuple[Any, Returned]]]:
+        """Take out what a confirm or a refusal settles.
+
+        With ``multiple`` that is every number up to ``tag``, whether ``tag`` itself is outstanding
+        or not, and everything if it is 0.
+
+        Returns:
+            The tokens of plain publishes, and the token and message of each that was returned.
+        """
+        entries = self._entries
+        if not multiple:
+            entry = entries.pop(tag, None)
+            if entry is None:
+                self.unknown += 1
+                return [], []
+            if self._returned and tag in self._returned:
+                return [], [(entry[0], self._returned.pop(tag))]
+            return [entry[0]], []
+        tokens: list[Any] = []
+        returned: list[tuple[Any, Returned]] = []
+        stop = min(tag, self.next_seq - 1) if tag else self.next_seq - 1
+        for seq in range(self._oldest, stop + 1):  # each number is passed once in the channel's life
+            entry = entries.pop(seq, None)
+            if entry is None:
+                continue
+            if seq in self._returned:
+                returned.append((entry[0], self._returned.pop(seq)))
+            else:
+                tokens.append(entry[0])
+        self._oldest = max(self._oldest, stop + 1)
+        if not tokens and not returned:
+            self.unknown += 1
+        return tokens, returned
+
+    def match_return(self, message: Returned) -> bool:
+        """Note that ``message`` came back, on the publish that it was.
+
+        The broker names none, so it is found by what was published: exchange, routing key and
+        content, the earliest that is mandatory and has not been returned.  Of publishes that are
+        equal in all of these it does not matter which is taken, but their order.
+
+        Returns:
+            Whether there is such a publish.
+        """
+        if not self._entries:
+            return False
+        # The broker returns in the order of publishing, so the next one is most often right after the last.
+        first = next(iter(self._entries))
+        found = self._find(max(first, self._last_returned + 1), message) or self._find(first, message)
+        if not found:
+            return False
+        self._returned[found] = message
+        self._last_returned = found
+        return True
+
+    def _find(self, start: int, message: Returned) -> int:
+        similar = 0
+        for seq in range(start, self.next_seq):
+            entry = self._entries.get(seq)
+            if entry is not None and self._fits(seq, entry, message):
+                if entry[5].encode() == message.header:
+                    return seq
+                # A broker may take BCC out of the properties: they decide only among equals.
+                similar = similar or seq
+        return similar
+
+    def _fits(self, seq: int, entry: Entry, message: Returned) -> bool:
+        _, _, exchange, routing_key, mandatory, _, body = entry
+        return (
+            mandatory
+            and routing_key == message.routing_key
+            and exchange == message.exchange
+            and body == message.body
+            and seq not in self._returned
+        )
+
+    def culprit(self, error: Closed) -> int | None:
+        """Return the number of the publish for which the broker closed the channel, where it can be told.
+
+        The broker takes publishes in order and says in its reply text what was wrong; so it is the
+        first that the text fits.  Where the text fits none, only a publish that is alone is certain.
+        """
+        if error.operation != "basic.publish":
+            return None
+        text = error.reply_text
+        for seq, (_, _, exchange, _, _, properties, body) in self._entries.items():
+            if error.exchange is not None:
+                fits = exchange == error.exchange
+            elif "user_id" in text:
+                user_id = properties.as_dict().get("user_id")
+                fits = user_id is not None and f"'{user_id}'" in text
+            elif "expiration" in text:
+                expiration = properties.as_dict().get("expiration")
+                fits = expiration is not None and str(expiration) in text
+            elif "message size" in text:
+                fits = f"message size {len(body)} " in text
+            else:
+                break
+            if fits:
+                return seq
+        return next(iter(self._entries)) if len(self._entries) == 1 else None

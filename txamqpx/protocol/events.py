@@ -1,0 +1,293 @@
+"""What happened on the wire, as the core tells it.
+
+A *token* is whatever the caller gave with a request or a publish; the core never looks at it.
+Each token comes back in exactly one event: ``Replied``, ``Confirmed``, ``Nacked``, ``Unrouted``
+or ``Failed``.  ``channel`` is the core's channel throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from attrs import define
+
+from txamqpx.errors import AMQPError, Closed
+from txamqpx.protocol.tuning import Tuning
+from txamqpx.spec.base import Method, Properties
+
+if TYPE_CHECKING:
+    from txamqpx.protocol.channel import ChannelCore
+
+__all__ = [
+    "Blocked",
+    "ChannelEnded",
+    "Confirmed",
+    "ConnectionEnded",
+    "ConsumerCancelled",
+    "Content",
+    "Delivered",
+    "Event",
+    "Failed",
+    "FlowChanged",
+    "Nacked",
+    "Opened",
+    "Replied",
+    "Requested",
+    "Returned",
+    "Tuned",
+    "Unblocked",
+    "Unrouted",
+]
+
+
+class Content:
+    """A body and its properties, as they came.
+
+    The properties are decoded when somebody asks for them: most consumers never do.
+    """
+
+    __slots__ = ("_properties", "body", "header", "properties_class")
+
+    def __init__(self, body: bytes, header: bytes, properties_class: type[Properties]) -> None:
+        self.body = body
+        #: The properties in their encoded form.
+        self.header = header
+        self.properties_class = properties_class
+        self._properties: Properties | None = None
+
+    @property
+    def properties(self) -> Any:
+        """The properties.
+
+        Raises:
+            DecodeError: Another client made them wrong.  ``header`` has the bytes; the message can be
+                settled all the same.
+        """
+        if self._properties is None:
+            self._properties = self.properties_class.decode(self.header, 0, len(self.header))
+        return self._properties
+
+
+class Delivered(Content):
+    """A message for a consumer, or the answer to a ``basic.get``."""
+
+    __slots__ = (
+        "consumer",
+        "consumer_tag",
+        "core",
+        "delivery_tag",
+        "exchange",
+        "message_count",
+        "redelivered",
+        "routing_key",
+        "settled",
+    )
+
+    def __init__(
+        self,
+        core: ChannelCore,
+        consumer: Any,
+        consumer_tag: str,
+        delivery_tag: int,
+        redelivered: bool,
+        exchange: str,
+        routing_key: str,
+        body: bytes,
+        header: bytes,
+        properties_class: type[Properties],
+        settled: bool,
+    ) -> None:
+        # Not by super(): this is made for every message.
+        #: The channel that gave it, and the only one that can settle it.
+        self.core = core
+        #: The token that came with ``basic.consume``; None for a tag that nobody registered.
+        self.consumer = consumer
+        self.consumer_tag = consumer_tag
+        self.delivery_tag = delivery_tag
+        self.redelivered = redelivered
+        self.exchange = exchange
+        self.routing_key = routing_key
+        self.body = body
+        self.header = header
+        self.properties_class = properties_class
+        self._properties = None
+        #: True once it was acked, nacked or rejected, and from the start where no ack is wanted.
+        self.settled = settled
+        #: How many messages are left in the queue; only an answer to ``basic.get`` knows.
+        self.message_count: int | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} {self.delivery_tag} of {self.consumer_tag!r}, "
+            f"exchange {self.exchange!r}, routing key {self.routing_key!r}, "
+            f"{len(self.body)} bytes{', redelivered' * self.redelivered}>"
+        )
+
+
+class Returned(Content):
+    """A mandatory message that reached no queue."""
+
+    __slots__ = ("channel", "exchange", "reply_code", "reply_text", "routing_key")
+
+    def __init__(
+        self,
+        channel: ChannelCore,
+        reply_code: int,
+        reply_text: str,
+        exchange: str,
+        routing_key: str,
+        content: Content,
+    ) -> None:
+        super().__init__(content.body, content.header, content.properties_class)
+        self.channel = channel
+        self.reply_code = reply_code
+        self.reply_text = reply_text
+        self.exchange = exchange
+        self.routing_key = routing_key
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} {self.reply_code} {self.reply_text}: exchange {self.exchange!r}, "
+            f"routing key {self.routing_key!r}, {len(self.body)} bytes>"
+        )
+
+
+@define(eq=False)
+class Tuned:
+    """Both sides agreed on limits: heartbeats begin."""
+
+    tuning: Tuning
+
+
+@define(eq=False)
+class Opened:
+    """The connection is open."""
+
+    #: What the server said of itself; empty in the server's role.
+    server_properties: dict[str, Any]
+    tuning: Tuning
+
+
+@define(eq=False)
+class Replied:
+    """The answer to a request: a method, a ``Delivered`` for ``basic.get`` that found something."""
+
+    #: None on channel 0.
+    channel: ChannelCore | None
+    token: Any
+    method: Method | Delivered
+
+
+@define(eq=False)
+class Confirmed:
+    """The broker took responsibility for messages."""
+
+    channel: ChannelCore
+    delivery_tag: int
+    multiple: bool
+    tokens: Sequence[Any]
+
+
+@define(eq=False)
+class Nacked:
+    """The broker refused messages."""
+
+    channel: ChannelCore
+    delivery_tag: int
+    multiple: bool
+    tokens: Sequence[Any]
+
+
+@define(eq=False)
+class Unrouted:
+    """A publish ended as unroutable: the broker has settled it after it returned the message."""
+
+    token: Any
+    message: Returned
+
+
+@define(eq=False)
+class Failed:
+    """A request or a publish will get no answer."""
+
+    token: Any
+    #: An instance of this token's own.
+    error: AMQPError
+
+
+@define(eq=False)
+class Requested:
+    """The peer asks for something, with a content if the method has one: the server's role."""
+
+    #: None on channel 0.
+    channel: ChannelCore | None
+    method: Method
+    content: Content | None = None
+
+
+@define(eq=False)
+class ConsumerCancelled:
+    """The broker ended a consumer: its queue was deleted, failed over, or it timed out."""
+
+    channel: ChannelCore
+    consumer_tag: str
+    #: The token that came with ``basic.consume``; None if the tag is unknown.
+    consumer: Any
+
+
+@define(eq=False)
+class FlowChanged:
+    """The broker asks to stop publishing on a channel, or to go on."""
+
+    channel: ChannelCore
+    active: bool
+
+
+@define(eq=False)
+class Blocked:
+    """The broker has stopped reading from this connection."""
+
+    reason: str
+
+
+@define(eq=False)
+class Unblocked:
+    """The broker reads again."""
+
+
+@define(eq=False)
+class ChannelEnded:
+    """A channel is over; all its tokens have come back before this."""
+
+    channel: ChannelCore
+    error: Closed
+
+
+@define(eq=False)
+class ConnectionEnded:
+    """The connection is over; all tokens have come back and all channels have ended before this."""
+
+    error: AMQPError
+    #: Write what is left, for the peer must hear why; else drop the transport at once.
+    flush: bool
+
+
+Event = (
+    Tuned
+    | Opened
+    | Replied
+    | Confirmed
+    | Nacked
+    | Unrouted
+    | Failed
+    | Requested
+    | Delivered
+    | Returned
+    | ConsumerCancelled
+    | FlowChanged
+    | Blocked
+    | Unblocked
+    | ChannelEnded
+    | ConnectionEnded
+)

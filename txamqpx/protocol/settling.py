@@ -1,0 +1,85 @@
+"""The ledger of deliveries that wait to be settled.
+
+Each delivery is settled once, by the channel that gave it.  A tag that the broker has forgotten
+kills the channel and every innocent consumer on it (406), so the ledger is asked first.
+"""
+
+from __future__ import annotations
+
+from txamqpx.errors import AlreadySettled, UnknownDelivery
+from txamqpx.protocol.events import Delivered
+
+__all__ = ["UnsettledLedger"]
+
+
+class UnsettledLedger:
+    """Deliveries by tag, in the order of their arrival."""
+
+    __slots__ = ("_deliveries", "_last", "_undoable")
+
+    def __init__(self) -> None:
+        self._deliveries: dict[int, Delivered] = {}
+        self._last = 0
+        # In a transaction settling is only a wish until the commit.
+        self._undoable: list[Delivered] | None = None
+
+    def __len__(self) -> int:
+        return len(self._deliveries)
+
+    def add(self, delivery: Delivered) -> bool:
+        """Note a delivery; return False if its tag is not above all tags before it."""
+        tag = delivery.delivery_tag
+        if tag <= self._last:
+            return False
+        self._last = tag
+        if not delivery.settled:
+            self._deliveries[tag] = delivery
+        return True
+
+    def settle(self, tag: int, multiple: bool) -> None:
+        """Take out ``tag``; with ``multiple`` everything up to it, or everything for 0.
+
+        Raises:
+            AlreadySettled: It was settled before, or nothing is left to settle.
+            UnknownDelivery: The channel never gave out this tag.
+        """
+        if not multiple:
+            delivery = self._deliveries.pop(tag, None)
+            if delivery is None:
+                raise self._refusal(tag)
+            delivery.settled = True
+            if self._undoable is not None:
+                self._undoable.append(delivery)
+            return
+        if tag > self._last:
+            raise UnknownDelivery(f"the channel has given out no delivery tag {tag}", reply_code=406)
+        covered = [one for one in self._deliveries if one <= tag] if tag else list(self._deliveries)
+        if tag and not covered:
+            raise self._refusal(tag)
+        for one in covered:
+            self.settle(one, False)
+
+    def _refusal(self, tag: int) -> UnknownDelivery | AlreadySettled:
+        if 0 < tag <= self._last:
+            return AlreadySettled(f"delivery tag {tag} is settled, or needed no settling", reply_code=406)
+        return UnknownDelivery(f"the channel has given out no delivery tag {tag}", reply_code=406)
+
+    def forget(self) -> None:
+        """Drop everything, marked as settled: the broker will give it out again."""
+        for delivery in self._deliveries.values():
+            delivery.settled = True
+        self._deliveries.clear()
+        if self._undoable is not None:
+            self._undoable.clear()
+
+    def begin(self) -> None:
+        """Remember from now on what is settled: a transaction begins, or the one before was committed."""
+        self._undoable = []
+
+    def undo(self) -> None:
+        """Take back what was settled since the last ``begin``: the transaction was rolled back."""
+        for delivery in self._undoable or ():
+            delivery.settled = False
+            self._deliveries[delivery.delivery_tag] = delivery
+        self._deliveries = dict(sorted(self._deliveries.items()))
+        self.begin()
