@@ -128,6 +128,7 @@ RABBITMQ_EXTENSIONS = {
 }
 
 
+@pytest.mark.covers("F6")
 @pytest.mark.parametrize("name", RABBITMQ_EXTENSIONS)
 def test_0_9_1_has_what_rabbitmq_added(name: str) -> None:
     class_name, _, method_name = name.partition(".")
@@ -204,7 +205,7 @@ def test_a_published_file_loads_unchanged_from_its_path_and_from_a_string(name: 
     assert loads(path.read_text()) == spec
 
 
-@pytest.mark.covers("S63")
+@pytest.mark.covers("S63", "F13b")
 @pytest.mark.parametrize("name", USABLE)
 def test_recover_is_answered_wherever_there_is_a_recover_ok(name: str) -> None:
     found = dict(methods(load(published(name))))
