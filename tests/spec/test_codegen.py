@@ -5,10 +5,8 @@ import inspect
 import keyword
 import struct
 import sys
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
-from functools import cache
-from itertools import cycle, groupby
+from collections.abc import Mapping
+from itertools import cycle
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,114 +16,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.spec.published import USABLE, published
+from tests.spec.made import SPECS, dialect_of, method_with, methods, properties_with, spec_of, spec_with
+from tests.spec.plainly import FORMATS, VALUES, arguments_on_the_wire, hands, on_the_wire
 from txamqpx.errors import DecodeError, EncodeError, SpecError
-from txamqpx.spec import base, wire
+from txamqpx.spec import base
 from txamqpx.spec.base import Properties
 from txamqpx.spec.codegen import class_name, main, module_source, python_name
 from txamqpx.spec.dialect import AMQP_0_9_1, Dialect, from_spec
-from txamqpx.spec.model import ELEMENTARY_TYPES, Class, Constant, Field, Method, Spec
-from txamqpx.spec.xmlspec import BUNDLED, bundled, load, loads
+from txamqpx.spec.model import Class, Constant, Field, Method
+from txamqpx.spec.xmlspec import BUNDLED, bundled, loads
 
-SPECS = [*BUNDLED, *USABLE]
-
-
-@cache
-def spec_of(name: str) -> Spec:
-    return bundled(name) if name in BUNDLED else load(published(name))
-
-
-@cache
-def dialect_of(name: str) -> Dialect:
-    return from_spec(spec_of(name))
-
-
-def methods(spec: Spec) -> Iterator[tuple[Class, Method]]:
-    return ((klass, method) for klass in spec.classes for method in klass.methods)
-
-
-def spec_with(*classes: Class, constants: tuple[Constant, ...] = ()) -> Spec:
-    return Spec(major=0, minor=9, revision=1, port=5672, constants=constants, domains=(), classes=classes)
-
-
-def method_with(*fields: Field) -> Any:
-    dialect = from_spec(
-        spec_with(Class(name="some", index=7, methods=(Method(name="thing", index=8, fields=fields),)))
-    )
-    return dialect.by_name["some.thing"]
-
-
-def properties_with(*fields: Field) -> Any:
-    return from_spec(spec_with(Class(name="some", index=7, fields=fields))).properties[7]
-
-
-# --------------------------------------------------------------------------- what must come out on the wire
-
-FORMATS = {"octet": ">B", "short": ">H", "long": ">I", "longlong": ">Q"}
-EMPTY: dict[str, Any] = {
-    **dict.fromkeys(ELEMENTARY_TYPES, 0),
-    "shortstr": "",
-    "longstr": b"",
-    "table": {},
-    "bit": False,
-}
-
-
-def on_the_wire(kind: str, value: Any) -> bytes:
-    """Encode one value as slowly and plainly as possible."""
-    if kind in FORMATS:
-        return struct.pack(FORMATS[kind], value)
-    if kind == "timestamp":
-        return struct.pack(">Q", value if isinstance(value, int) else int(value.timestamp()))
-    if kind == "shortstr":
-        raw: bytes = value.encode()
-        return bytes([len(raw)]) + raw
-    if kind == "longstr":
-        return struct.pack(">I", len(value)) + bytes(value)
-    return wire.encode_table(value)  # has tests of its own
-
-
-def arguments_on_the_wire(fields: tuple[Field, ...], values: Mapping[str, Any]) -> bytes:
-    """Encode the arguments of a method after the letter of section 4.2.1 of 0-9-1."""
-    wanted = [(field.type, EMPTY[field.type] if field.reserved else values[field.name]) for field in fields]
-    result = b""
-    for is_bits, run in groupby(wanted, key=lambda each: each[0] == "bit"):
-        if not is_bits:
-            result += b"".join(on_the_wire(kind, value) for kind, value in run)
-            continue
-        bits = [value for _, value in run]
-        for start in range(0, len(bits), 8):  # bits are packed into octets, the first one lowest
-            result += bytes([sum(int(bit) << place for place, bit in enumerate(bits[start : start + 8]))])
-    return result
-
-
-def integers(bits: int) -> st.SearchStrategy[int]:
-    return st.integers(0, 2**bits - 1)
-
-
-leaves = (
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(max_size=8) | st.binary(max_size=8)
-)
-tables = st.dictionaries(
-    st.text("abc-", max_size=4),
-    st.recursive(
-        leaves, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.just("k"), inner), max_leaves=4
-    ),
-    max_size=3,
-)
-VALUES: dict[str, st.SearchStrategy[Any]] = {
-    "bit": st.booleans(),
-    "octet": integers(8),
-    "short": integers(16),
-    "long": integers(32),
-    "longlong": integers(64),
-    "shortstr": st.text(max_size=60),
-    "longstr": st.binary(max_size=60),
-    "timestamp": integers(37).map(lambda seconds: datetime.fromtimestamp(seconds, UTC)),
-    "table": tables,
-}
-# A few values of each type, to be dealt out to all methods of a specification in turn.
-hands = st.fixed_dictionaries({kind: st.lists(one, min_size=3, max_size=3) for kind, one in VALUES.items()})
+# --------------------------------------------------------------------------- methods
 
 
 def check_round_trip(dialect: Dialect, klass: Class, method: Method, values: Mapping[str, Any]) -> None:
