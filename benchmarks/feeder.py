@@ -1,7 +1,4 @@
-"""Speak AMQP with blocking sockets and ready-made bytes: fill queues, count them, show how fast a target is.
-
-It shares no code with any client that is measured, so that it can be a witness.
-"""
+"""Speak AMQP with blocking sockets and ready-made bytes: fill queues, count them, time a target."""
 
 from __future__ import annotations
 
@@ -11,42 +8,13 @@ import time
 from typing import Final, Self
 from urllib.parse import unquote, urlsplit
 
-_METHOD: Final = 1
-_FRAME: Final = struct.Struct(">BHI")
-_PROPERTIES: Final = b"\x90\x00\x18application/octet-stream\x01"
-"""The flags and values of content_type and delivery_mode, as the peers send them."""
+from benchmarks.wire import FRAME_HEAD, LARGEST_BODY, METHOD, method, publication, short
+
 _CHUNK: Final = 256 * 1024
-_LARGEST_BODY: Final = 131072 - 8
 
 
 class FeederFailed(Exception):
     """The target closed the connection or answered what was not asked."""
-
-
-def short(text: str) -> bytes:
-    """Encode a short string."""
-    data = text.encode()
-    return bytes([len(data)]) + data
-
-
-def frame(kind: int, channel: int, payload: bytes) -> bytes:
-    """Encode one frame."""
-    return _FRAME.pack(kind, channel, len(payload)) + payload + b"\xce"
-
-
-def method(channel: int, class_id: int, method_id: int, arguments: bytes = b"") -> bytes:
-    """Encode a method frame from encoded arguments."""
-    return frame(_METHOD, channel, struct.pack(">HH", class_id, method_id) + arguments)
-
-
-def publication(queue: str, body: bytes, channel: int = 1) -> bytes:
-    """Encode everything that publishes one message to a queue through the default exchange."""
-    pieces = [body[at : at + _LARGEST_BODY] for at in range(0, len(body), _LARGEST_BODY)]
-    return (
-        method(channel, 60, 40, b"\0\0" + short("") + short(queue) + b"\0")
-        + frame(2, channel, struct.pack(">HHQ", 60, 0, len(body)) + _PROPERTIES)
-        + b"".join(frame(3, channel, piece) for piece in pieces)
-    )
 
 
 class Feeder:
@@ -108,7 +76,7 @@ class Feeder:
         They are all as long as the first, so nothing is looked at but its frames.
         """
         self.call(1, 60, 20, b"\0\0" + short(queue) + short("drain") + b"\x02\0\0\0\0")
-        bodies = -(-size // _LARGEST_BODY)
+        bodies = -(-size // LARGEST_BODY)
         left = count * sum(len(self._next_frame()[1]) + 8 for _ in range(2 + bodies))
         left -= left // count
         while left > len(self._received):
@@ -139,7 +107,7 @@ class Feeder:
     def _next_frame(self) -> tuple[int, bytes]:
         while len(self._received) < 7:
             self._receive()
-        kind, _channel, size = _FRAME.unpack_from(self._received)
+        kind, _channel, size = FRAME_HEAD.unpack_from(self._received)
         while len(self._received) < size + 8:
             self._receive()
         payload = bytes(self._received[7 : 7 + size])
@@ -151,9 +119,9 @@ class Feeder:
         while True:
             kind, payload = self._next_frame()
             got = struct.unpack_from(">HH", payload)
-            if kind == _METHOD and got == (class_id, method_id):
+            if kind == METHOD and got == (class_id, method_id):
                 return payload[4:]
-            if kind != _METHOD or got not in ((60, 80), (60, 120)):
+            if kind != METHOD or got not in ((60, 80), (60, 120)):
                 raise FeederFailed(
                     f"waited for {class_id}.{method_id}, got a frame of type {kind}: {payload!r}"
                 )

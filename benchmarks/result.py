@@ -17,6 +17,10 @@ import cattrs
 from benchmarks.worker import Sample
 
 FORMAT = 1
+NOT_INSTALLED = "not installed"
+LAYERS = "layers"
+"""The target of cells in which there is no other side."""
+
 ROOT = Path(__file__).parent.parent
 
 

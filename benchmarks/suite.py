@@ -6,13 +6,15 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from importlib.util import find_spec
 
 import attrs
 
 from benchmarks.case import Case
 from benchmarks.feeder import FeederFailed
+from benchmarks.layers import NEEDS, layers
 from benchmarks.peers import Peer
-from benchmarks.result import ROOT, Cell
+from benchmarks.result import LAYERS, NOT_INSTALLED, ROOT, Cell
 from benchmarks.target import FalseClaim, Target
 from benchmarks.worker import Sample
 
@@ -72,7 +74,7 @@ def _row(
 ) -> list[Cell]:
     row = {
         peer.name: Cell(
-            target.name, case.name, size, peer.name, failure="" if peer.installed() else "not installed"
+            target.name, case.name, size, peer.name, failure="" if peer.installed() else NOT_INSTALLED
         )
         for peer in peers
         if not case.only or peer.name in case.only
@@ -105,6 +107,38 @@ def sample(target: Target, case: Case, size: int, peer: Peer, scale: float) -> S
         taken = work("benchmarks.worker", words)
         run.check(taken)
     return taken
+
+
+def measure_layers(*, rounds: int = 3, scale: float = 1.0, report: Report = lambda line: None) -> list[Cell]:
+    """Measure every layer with everybody who can do it, in interleaved rounds."""
+    cells: list[Cell] = []
+    for layer in layers().values():
+        for size in layer.sizes:
+            row = {
+                peer: Cell(
+                    LAYERS, layer.name, size, peer, failure="" if find_spec(NEEDS[peer]) else NOT_INSTALLED
+                )
+                for peer in layer.makers
+            }
+            for number in range(1, rounds + 1):
+                for peer, cell in row.items():
+                    if cell.failure:
+                        continue
+                    report(f"{layer.name}, {size} bytes, round {number} of {rounds}: {peer}")
+                    words = [
+                        layer.name,
+                        peer,
+                        "--size",
+                        str(size),
+                        "--count",
+                        str(layer.count_for(size, scale)),
+                    ]
+                    try:
+                        cell.samples.append(work("benchmarks.layers.worker", words))
+                    except WorkerFailed as failure:
+                        row[peer] = attrs.evolve(cell, failure=str(failure))
+            cells += row.values()
+    return cells
 
 
 def work(module: str, words: Sequence[str]) -> Sample:

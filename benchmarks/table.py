@@ -6,13 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from benchmarks import case
-from benchmarks.result import Cell, Change, Result
+from benchmarks.result import LAYERS, NOT_INSTALLED, Cell, Change, Result
 
 T = TypeVar("T")
 
 OURS = "txamqpx"
 YARDSTICKS = ("pika-twisted", "aio-pika")
-LAYERS = "layers"
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
@@ -40,7 +39,7 @@ def figure_name(cell: Cell | None) -> str:
     if cell is None:
         return "-"
     if cell.figure is None:
-        return "not installed" if cell.failure == "not installed" else "failed"
+        return NOT_INSTALLED if cell.failure == NOT_INSTALLED else "failed"
     if cell.p99 is not None:
         return f"{cell.figure:.0f} / {cell.p99:.0f} us"
     return f"{cell.figure:.3f}" if cell.figure < 10 else f"{cell.figure:.1f}"
@@ -124,7 +123,7 @@ def failures(result: Result) -> list[str]:
     return [
         f"{cell.target}: {cell.case}, {size_name(cell.size)}: {cell.peer} failed:\n{cell.failure}"
         for cell in result.cells
-        if cell.failure and cell.failure != "not installed"
+        if cell.failure not in ("", NOT_INSTALLED)
     ]
 
 

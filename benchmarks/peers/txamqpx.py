@@ -8,8 +8,8 @@ from benchmarks.case import WINDOW
 from benchmarks.peers import Session, loop
 from txamqpx.channel import Channel
 from txamqpx.connection import AMQPProtocol
-from txamqpx.delegates import Delivery
 from txamqpx.endpoints import connect_protocol
+from txamqpx.message import Delivery
 from txamqpx.spec.amqp0_9_1 import BasicProperties
 
 run = loop.run
