@@ -1,5 +1,6 @@
 """The house: every example runs, against a real broker, as a user would start it."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,12 +13,12 @@ ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
-def test_there_are_examples() -> None:
-    assert {"hello.py", "hello_inline.py"} <= {path.name for path in EXAMPLES}
+def run(example: Path, broker: Node) -> str:
+    """Run an example.
 
-
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
-def test_an_example_runs(example: Path, broker: Node) -> None:
+    Returns:
+        What it printed.
+    """
     done = subprocess.run(
         [sys.executable, "-W", "error", str(example), broker.url()],
         capture_output=True,
@@ -26,4 +27,20 @@ def test_an_example_runs(example: Path, broker: Node) -> None:
         timeout=120,  # so that an example that hangs is named
     )
     assert (done.returncode, done.stderr) == (0, ""), f"{done.stdout}\n{done.stderr}"
-    assert done.stdout
+    return done.stdout
+
+
+def test_there_are_examples() -> None:
+    assert {"hello.py", "hello_inline.py"} <= {path.name for path in EXAMPLES}
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_runs(example: Path, broker: Node) -> None:
+    assert run(example, broker)
+
+
+def test_the_quick_start_of_the_readme_runs(broker: Node, tmp_path: Path) -> None:
+    (source,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    example = tmp_path / "hello.py"
+    example.write_text(source)
+    assert run(example, broker) == "received b'hello, world'\n"
