@@ -8,7 +8,10 @@ page.
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
+from contextlib import redirect_stdout
+from io import StringIO
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -156,8 +159,7 @@ def page(tests: Mapping[str, Iterable[str]], outcomes: Mapping[str, Mapping[str,
                 path, _, name = function.partition("::")
                 link = f"[{path.removeprefix('tests/')}](../{path}) `{name}`"
                 lines.append(f"| {row} | {link} | {_passed_on(found)} |")
-        missing = ", ".join(row for row in section if row not in held)
-        lines += ["", f"Held by no test yet: {missing or 'none'}."]
+        lines += ["", f"Held by no test yet: {_missing(section, held)}."]
     return HEAD + "\n".join([*lines, ""])
 
 
@@ -171,6 +173,17 @@ def _passed_on(found: list[Mapping[str, str]]) -> str:
     return ", ".join(said) or "not run"
 
 
+def _missing(section: list[str], held: Set[str]) -> str:
+    """Name the rows that no test holds, neighbours of one kind as a range."""
+    said = []
+    runs = groupby(section, lambda row: (row in held, row.rstrip("0123456789b")))
+    for (is_held, _), run in runs:
+        names = list(run)
+        if not is_held:
+            said += [f"{names[0]} to {names[-1]}"] if len(names) > 2 else names
+    return ", ".join(said) or "none"
+
+
 def main(arguments: list[str]) -> int:
     """Collect the tests and write the page.
 
@@ -181,8 +194,11 @@ def main(arguments: list[str]) -> int:
         The exit status; not 0 if a test could not be collected or names an unknown row.
     """
     collector = Collector()
-    status = pytest.main(["--collect-only", "-qqq", *arguments, str(ROOT / "tests")], plugins=[collector])
+    said = StringIO()
+    with redirect_stdout(said):
+        status = pytest.main(["--collect-only", "-qqq", *arguments, str(ROOT / "tests")], plugins=[collector])
     if status != pytest.ExitCode.OK:
+        print(said.getvalue())
         return int(status)
     PAGE.write_text(page(collector.tests, Results(ROOT).load()))
     print(f"{PAGE.relative_to(ROOT)} written")

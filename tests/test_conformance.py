@@ -102,4 +102,7 @@ def test_the_page_says_what_ran_where() -> None:
         "| S44 | [test_d.py](../tests/test_d.py) `test_e` | not run |",
     ]
     assert "gone" not in text
-    assert "S43, S45" in text
+    assert "\nHeld by no test yet: S01 to S43, S45 to S100.\n" in text
+    assert "\nHeld by no test yet: T-HS-01 to T-HS-11, T-FR-01 to T-FR-10, T-TB-01" in text
+    assert "J01 to J09, " in text
+    assert text.endswith("F1 to F15.\n")
