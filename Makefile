@@ -19,13 +19,11 @@ help: ## list the targets
 demo: $(VENV)/.installed /usr/lib/rabbitmq/bin/rabbitmq-server ## publish to a private RabbitMQ, consume, and print both
 	@$(BIN)/python -m tests.rabbitmq run -- $(BIN)/python examples/hello.py {url}
 
-# The closing line of pytest is repeated, so that it is the last one whatever is checked after the tests.
 test: lint types spec system ## everything that CI checks
 	@mkdir -p $(dir $(LOG))
 	$(BIN)/coverage run -m pytest 2>&1 | tee $(LOG)
 	$(BIN)/coverage report
 	$(BIN)/coverage report --fail-under=100 --include='txamqpx/protocol/*,txamqpx/spec/*'
-	@tail -n 1 $(LOG)
 
 lint: $(VENV)/.developed ## format and lint, without changing anything
 	$(BIN)/ruff format --check
