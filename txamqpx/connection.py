@@ -38,8 +38,8 @@ from txamqpx.once import Once
 from txamqpx.params import ConnectionParameters
 from txamqpx.protocol import events
 from txamqpx.protocol.auth import make_mechanism
-from txamqpx.protocol.connection import CAPABILITIES, Connection
-from txamqpx.protocol.states import Role
+from txamqpx.protocol.connection import Connection
+from txamqpx.protocol.handshake import CAPABILITIES, ClientHandshake
 from txamqpx.protocol.tuning import Tuning
 from txamqpx.pulse import Pulse
 from txamqpx.spec.amqp0_9_1 import (
@@ -138,14 +138,16 @@ class AMQPProtocol(Protocol):
         }
         wanted = self.parameters
         names = ("PLAIN", "AMQPLAIN") if wanted.mechanism is None else (wanted.mechanism,)
-        self.core = Connection(
-            Role.CLIENT,
-            logins=[make_mechanism(name, wanted.username, str(wanted.password)) for name in names],
+        handshake = ClientHandshake(
+            [make_mechanism(name, wanted.username, str(wanted.password)) for name in names],
             virtual_host=wanted.virtual_host,
             locale=wanted.locale,
             properties=client_properties(wanted),
             tuning=Tuning(wanted.channel_max, wanted.frame_max, wanted.heartbeat or 0),
             heartbeats=wanted.heartbeat != 0,
+        )
+        self.core = Connection(
+            handshake,
             max_message_size=wanted.max_message_size,
             max_outbox=wanted.max_outbox,
             delivery=Delivery,
@@ -295,7 +297,7 @@ class AMQPProtocol(Protocol):
     @property
     def writable(self) -> bool:
         """False while so much waits for the transport that a publisher does better to wait."""
-        return self.core.outbox_size <= HIGH_WATER
+        return self.core.outbox.size <= HIGH_WATER
 
     def when_writable(self) -> Deferred[None]:
         """Return a Deferred that fires once the transport has taken what was too much.
@@ -327,8 +329,8 @@ class AMQPProtocol(Protocol):
             return
         core = self.core
         wrote = False
-        while core.has_data_to_send and not self._paused:
-            pieces = core.data_to_send(MAX_IN_TRANSPORT)
+        while core.outbox and not self._paused:
+            pieces = core.outbox.take(MAX_IN_TRANSPORT)
             wrote = True
             transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if wrote:

@@ -43,7 +43,7 @@ connection "wrong credentials".  Facts are attributes; the sentence is made in `
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 __all__ = [
     "AMQPError",
@@ -106,6 +106,7 @@ __all__ = [
     "UnknownDelivery",
     "Unroutable",
     "VhostAccessDenied",
+    "caused",
     "printable",
 ]
 
@@ -122,6 +123,15 @@ class AMQPError(Exception):
 
     #: Whether the same operation may succeed later without a change by anybody.
     retryable: ClassVar[bool] = False
+
+
+E = TypeVar("E", bound=AMQPError)
+
+
+def caused(error: E, cause: BaseException | None) -> E:
+    """Return ``error`` with its cause set: ``raise ... from ...`` for errors that travel as values."""
+    error.__cause__ = cause
+    return error
 
 
 # --------------------------------------------------------------------------- closed by a reply code

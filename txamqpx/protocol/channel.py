@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from attrs import define
 
@@ -29,43 +29,37 @@ from txamqpx.errors import (
     OutboxFull,
     OutcomeUnknown,
     RemoteProtocolError,
+    caused,
 )
-from txamqpx.protocol import events
 from txamqpx.protocol.confirms import ConfirmLedger
-from txamqpx.protocol.content import Assembly, whole_content
-from txamqpx.protocol.frames import BODY, METHOD, body_frames, frame, header_frame, pack_head
+from txamqpx.protocol.content import Assembly
+from txamqpx.protocol.events import ChannelEnded, Content, Delivered, Event, Failed, Replied, Requested
+from txamqpx.protocol.frames import BODY, METHOD, body_frames, frame
+from txamqpx.protocol.outbox import Outbox
+from txamqpx.protocol.publishing import PublishFrames, content_header
 from txamqpx.protocol.settling import UnsettledLedger
-from txamqpx.protocol.states import ChannelState, Mode
+from txamqpx.protocol.states import ChannelState, Mode, Rows, Tables
+from txamqpx.protocol.tuning import Tuning
 from txamqpx.spec import amqp0_9_1 as amqp
 from txamqpx.spec.base import Method, Properties
+from txamqpx.spec.dialect import Dialect
 from txamqpx.spec.wire import encode_short_string
 
-if TYPE_CHECKING:
-    from txamqpx.protocol.connection import Connection
-
 __all__ = [
-    "CLIENT_HANDLERS",
     "CLIENT_PREPARATIONS",
-    "SERVER_HANDLERS",
     "SERVER_PREPARATIONS",
     "ChannelCore",
     "Consumer",
-    "Handler",
     "Preparation",
+    "Surroundings",
     "Waiting",
 ]
 
 _unpack_index = struct.Struct(">I").unpack_from
-_unpack_tag_and_bits = struct.Struct(">QB").unpack_from
 _pack_ack = struct.Struct(">BHIIQBB").pack
 
 _PUBLISH = amqp.BasicPublish.index
 _ACK = amqp.BasicAck.index
-_BASIC = amqp.BasicProperties.class_id
-_END = b"\xce"
-
-# Methods frames of publishes are kept per exchange and routing key; keys without end are not.
-_MAX_KEPT_METHODS = 512
 
 
 @define
@@ -85,10 +79,34 @@ class Consumer:
     token: Any
 
 
+class Surroundings(Protocol):
+    """What a channel needs of its connection."""
+
+    dialect: Dialect
+    tables: Tables
+    tuning: Tuning
+    outbox: Outbox
+    events: list[Event]
+    max_message_size: int
+    payload_max: int
+    payload_limit: int
+    delivery: type[Delivered]
+    basic_properties: type[Properties]
+    preparations: Mapping[int, Preparation]
+    channel_handlers: Mapping[int, Callable[[ChannelCore, bytes, int, int], int]]
+    closing_handlers: Mapping[int, Callable[[ChannelCore, bytes, int, int], int]]
+
+    def rows(self, state: Enum) -> Rows:
+        """Return what we may send and what may come in ``state``."""
+
+    def release(self, channel: ChannelCore) -> None:
+        """Free the channel's number."""
+
+
 class ChannelCore:
     """One channel of a connection, in either role."""
 
-    def __init__(self, connection: Connection, number: int) -> None:
+    def __init__(self, connection: Surroundings, number: int) -> None:
         self.connection = connection
         self.number = number
         self.state = ChannelState.CLOSED
@@ -102,18 +120,19 @@ class ChannelCore:
         #: The publishes that wait for the broker's word; None unless in confirm mode.
         self.confirms: ConfirmLedger | None = None
         self.unsettled = UnsettledLedger()
+        #: Requests that have no answer, in the order in which they were sent.
+        self.waiting: deque[Waiting] = deque()
+        #: Consumers by their tags as they stand on the wire.
+        self.consumers: dict[bytes, Consumer] = {}
         #: Deliveries for tags that nobody registered, returned messages that nobody published.
         self.strays = 0
-        self._sent, self._received = connection.rows(ChannelState.CLOSED)
+        rows = connection.rows(ChannelState.CLOSED)
+        self._sent = rows.sent
+        self._received = rows.received
         self._handlers = connection.channel_handlers
-        self._waiting: deque[Waiting] = deque()
         self._assembly: Assembly | None = None
-        self._consumers: dict[bytes, Consumer] = {}
         self._next_tag = 1
-        self._methods: dict[tuple[str, str, bool], bytes] = {}
-        self._properties: Properties | None = None
-        self._size = -1
-        self._header = b""
+        self._publishes = PublishFrames(number, connection.tuning, connection.payload_max)
 
     def __repr__(self) -> str:
         return f"<channel {self.number}, {self.state.value}>"
@@ -149,16 +168,16 @@ class ChannelCore:
                 reply_code=406,
                 operation=method.name,
             )
-        if method.expects_reply and self.connection.outbox_size > self.connection.max_outbox:
-            raise OutboxFull(f"{self.connection.outbox_size} bytes wait to be written already")
+        if method.expects_reply and self.connection.outbox.size > self.connection.outbox.most:
+            raise OutboxFull(f"{self.connection.outbox.size} bytes wait to be written already")
         prepare = self.connection.preparations.get(index)
         if prepare is not None:
             prepare(self, method, consumer)
-        self.connection.append(frame(METHOD, self.number, payload))
+        self.connection.outbox.append(frame(METHOD, self.number, payload))
         if state is not self.state:
             self._move(state)
         if method.expects_reply:
-            self._waiting.append(Waiting(method, token))
+            self.waiting.append(Waiting(method, token))
 
     def send_content(self, method: Method, properties: Properties, body: bytes) -> None:
         """Send a method with its content: what a server does; clients have ``publish``.
@@ -168,11 +187,12 @@ class ChannelCore:
             LocalProtocolError: The state forbids it; nothing was sent.
         """
         payload = method.encode()
-        header = self._content_header(method.index >> 16, properties, len(body))
+        tuning = self.connection.tuning
+        header = content_header(self.number, method.index >> 16, properties, len(body), tuning)
         if method.index not in self._sent:
             raise self.refusal(method.name)
-        bodies = body_frames(self.number, body, self.connection.tuning.frame_max)
-        self.connection.append(b"".join((frame(METHOD, self.number, payload), header, bodies)))
+        bodies = body_frames(self.number, body, tuning.frame_max)
+        self.connection.outbox.append(b"".join((frame(METHOD, self.number, payload), header, bodies)))
 
     def publish(
         self,
@@ -195,37 +215,15 @@ class ChannelCore:
         """
         if _PUBLISH not in self._sent:
             raise self.refusal("basic.publish")
-        method = self._methods.get((exchange, routing_key, mandatory)) or self._publish_method(
-            exchange, routing_key, mandatory
-        )
-        size = len(body)
-        connection = self.connection
-        if properties is not self._properties or size != self._size:
-            self._header = self._content_header(_BASIC, properties, size)
-            if 0 < size <= connection.payload_max:
-                self._header += pack_head(BODY, self.number, size)
-            self._properties, self._size = properties, size
-        if 0 < size <= connection.payload_max:
-            content = b"".join((method, self._header, body, _END))
-        else:
-            bodies = body_frames(self.number, body, connection.tuning.frame_max)
-            content = b"".join((method, self._header, bodies))
-        waiting = connection.outbox_size + len(content)
-        if waiting > connection.max_outbox:
-            raise OutboxFull(
-                f"{waiting} bytes would wait to be written, the limit is {connection.max_outbox}"
-            )
+        content = self._publishes.encode(body, exchange, routing_key, properties, mandatory)
+        outbox = self.connection.outbox
+        if outbox.size + len(content) > outbox.most:
+            raise OutboxFull(f"{outbox.size} bytes wait to be written already, the limit is {outbox.most}")
         # From here on nothing can fail.
-        if not connection.outbox:
-            connection.wake()
-        connection.outbox_size = waiting
-        connection.outbox.append(content)
-        connection.appended += 1
+        outbox.append(content)
         if self.confirms is None:
             return False
-        self.confirms.register(
-            (token, connection.appended, exchange, routing_key, mandatory, properties, body)
-        )
+        self.confirms.register((token, outbox.appended, exchange, routing_key, mandatory, properties, body))
         return True
 
     def ack(self, delivery_tag: int) -> None:
@@ -239,7 +237,11 @@ class ChannelCore:
         if _ACK not in self._sent:
             raise self.refusal("basic.ack")
         self.unsettled.settle(delivery_tag, False)
-        self.connection.append(_pack_ack(METHOD, self.number, 13, _ACK, delivery_tag, 0, 0xCE))
+        self.connection.outbox.append(_pack_ack(METHOD, self.number, 13, _ACK, delivery_tag, 0, 0xCE))
+
+    def stranger(self, consumer_tag: str) -> Consumer:
+        """Return what stands for a consumer that nobody registered."""
+        return Consumer(consumer_tag, False, None)
 
     def next_consumer_tag(self) -> str:
         """Return a tag that this channel has not used."""
@@ -258,34 +260,15 @@ class ChannelCore:
             operation=operation,
         )
 
-    def _publish_method(self, exchange: str, routing_key: str, mandatory: bool) -> bytes:
-        payload = amqp.BasicPublish(exchange, routing_key, mandatory).encode()
-        if len(self._methods) >= _MAX_KEPT_METHODS:
-            self._methods.clear()
-        kept = self._methods[exchange, routing_key, mandatory] = frame(METHOD, self.number, payload)
-        return kept
-
-    def _content_header(self, class_id: int, properties: Properties, size: int) -> bytes:
-        header = header_frame(self.number, class_id, properties.encode(), size)
-        frame_max = self.connection.tuning.frame_max
-        if (
-            frame_max and len(header) > frame_max
-        ):  # a header cannot be split; the peer would close the connection
-            raise EncodeError(
-                f"take {len(header)} bytes with the frame around them, frame_max is {frame_max}",
-                f"{properties.name} properties",
-            )
-        return header
-
     def _before_consume(self, method: amqp.BasicConsume, consumer: Any) -> None:
         key = encode_short_string(method.consumer_tag)[1:]
         if not key:
             raise LocalProtocolError("basic.consume needs a consumer tag: deliveries may overtake the answer")
-        if key in self._consumers:
+        if key in self.consumers:
             raise ConsumerTagInUse(
                 f"channel {self.number} has a consumer {method.consumer_tag!r} already", reply_code=530
             )
-        self._consumers[key] = Consumer(method.consumer_tag, method.no_ack, consumer)
+        self.consumers[key] = Consumer(method.consumer_tag, method.no_ack, consumer)
 
     def _before_settling(self, method: amqp.BasicAck | amqp.BasicNack, consumer: Any) -> None:
         self.unsettled.settle(method.delivery_tag, method.multiple)
@@ -363,9 +346,11 @@ class ChannelCore:
     def _move(self, state: Enum) -> None:
         assert isinstance(state, ChannelState)
         self.state = state
-        self._sent, self._received = self.connection.rows(state)
+        rows = self.connection.rows(state)
+        self._sent = rows.sent
+        self._received = rows.received
         if self.closing:
-            self._handlers = _WHILE_CLOSING
+            self._handlers = self.connection.closing_handlers
             self._assembly = None
 
     def _other(self, index: int, data: bytes, offset: int, end: int) -> None:
@@ -375,216 +360,46 @@ class ChannelCore:
             self._answer(kind, data, offset, end)
         elif kind.content:
             method = kind.decode(data, offset, end)
-            self._await_content(method.name, index >> 16, partial(self._requested_with_content, method))
+            self.await_content(method.name, index >> 16, partial(self._requested_with_content, method))
         else:
-            self.connection.events.append(events.Requested(self, kind.decode(data, offset, end)))
+            self.connection.events.append(Requested(self, kind.decode(data, offset, end)))
 
     def _answer(self, kind: type[Method], data: bytes, offset: int, end: int) -> None:
-        request = self._expect(kind)
+        request = self.expect(kind)
         method = kind.decode(data, offset, end)
-        del self._waiting[0]
+        del self.waiting[0]
         if kind is amqp.BasicCancelOk and isinstance(request.request, amqp.BasicCancel):
-            self._consumers.pop(encode_short_string(request.request.consumer_tag)[1:], None)
+            self.consumers.pop(encode_short_string(request.request.consumer_tag)[1:], None)
         elif kind is amqp.TxCommitOk:
             self.unsettled.begin()
         elif kind is amqp.TxRollbackOk:
             self.unsettled.undo()
-        self.connection.events.append(events.Replied(self, request.token, method))
+        self.connection.events.append(Replied(self, request.token, method))
 
-    def _expect(self, kind: type[Method]) -> Waiting:
+    def expect(self, kind: type[Method]) -> Waiting:
+        """Return the request that a ``kind`` answers, which has to be the first that waits.
+
+        Raises:
+            RemoteProtocolError: Something else was asked, or nothing.
+        """
         # Synchronous methods are answered in their order (section 2.2.2); anything else is not ours to guess.
-        if not self._waiting or kind.index not in self._waiting[0].request.responses:
-            asked = self._waiting[0].request.name if self._waiting else "nothing"
+        if not self.waiting or kind.index not in self.waiting[0].request.responses:
+            asked = self.waiting[0].request.name if self.waiting else "nothing"
             raise RemoteProtocolError(
                 f"{kind.name} came on channel {self.number}, where {asked} was asked", operation=kind.name
             )
-        return self._waiting[0]
+        return self.waiting[0]
 
-    # contents
-
-    def _await_content(self, name: str, class_id: int, done: Callable[[bytes, bytes], None]) -> None:
+    def await_content(self, name: str, class_id: int, done: Callable[[bytes, bytes], None]) -> None:
+        """Gather the content of method ``name`` frame by frame; ``done`` gets properties and body."""
         self._assembly = Assembly(name, class_id, self.connection.max_message_size, done)
-
-    def _deliver(self, data: bytes, offset: int, end: int) -> int:
-        # basic.deliver, written out: the generated decoder would make an object only to be taken apart.
-        try:
-            stop = offset + 1 + data[offset]
-            consumer = self._consumers.get(data[offset + 1 : stop])
-            tag, redelivered = _unpack_tag_and_bits(data, stop)
-            start = stop + 10
-            stop = start + data[start - 1]
-            exchange = data[start:stop]
-            start = stop + 1
-            stop = start + data[stop]
-        except (IndexError, struct.error):
-            stop = end + 1
-        if stop > end:
-            raise RemoteProtocolError("basic.deliver is cut short", reply_code=502, operation="basic.deliver")
-        if consumer is None:
-            found = amqp.BasicDeliver.decode(data, offset, end)
-            consumer = Consumer(found.consumer_tag, False, None)
-            self.strays += 1
-        connection = self.connection
-        content = whole_content(
-            data, end + 1, self.number, _BASIC, connection.payload_limit, connection.max_message_size
-        )
-        if content is None:
-            done = partial(self._delivered, consumer, tag, redelivered, exchange, data[start:stop])
-            self._await_content("basic.deliver", _BASIC, done)
-            return end + 1
-        self._delivered(consumer, tag, redelivered, exchange, data[start:stop], content[0], content[1])
-        return content[2]
-
-    def _delivered(
-        self,
-        consumer: Consumer,
-        tag: int,
-        redelivered: int,
-        exchange: bytes,
-        routing_key: bytes,
-        header: bytes,
-        body: bytes,
-    ) -> None:
-        connection = self.connection
-        delivery = connection.delivery(
-            self,
-            consumer.token,
-            consumer.tag,
-            tag,
-            redelivered & 1 != 0,
-            _text(exchange),
-            _text(routing_key),
-            body,
-            header,
-            connection.basic_properties,
-            consumer.no_ack,
-        )
-        self._note(delivery)
-        connection.events.append(delivery)
-
-    def _note(self, delivery: events.Delivered) -> None:
-        if not self.unsettled.add(delivery):
-            raise RemoteProtocolError(
-                f"delivery tag {delivery.delivery_tag} on channel {self.number} does not count upwards",
-                operation="basic.deliver",
-            )
-
-    def _get_ok(self, data: bytes, offset: int, end: int) -> int:
-        request = self._expect(amqp.BasicGetOk)
-        method = amqp.BasicGetOk.decode(data, offset, end)
-        self._await_content(method.name, _BASIC, partial(self._got, request, method))
-        return end + 1
-
-    def _got(self, request: Waiting, method: amqp.BasicGetOk, header: bytes, body: bytes) -> None:
-        connection = self.connection
-        assert isinstance(request.request, amqp.BasicGet)
-        delivery = connection.delivery(
-            self,
-            None,
-            "",
-            method.delivery_tag,
-            method.redelivered,
-            method.exchange,
-            method.routing_key,
-            body,
-            header,
-            connection.basic_properties,
-            request.request.no_ack,
-        )
-        delivery.message_count = method.message_count
-        self._note(delivery)
-        del self._waiting[0]
-        connection.events.append(events.Replied(self, request.token, delivery))
-
-    def _return(self, data: bytes, offset: int, end: int) -> int:
-        method = amqp.BasicReturn.decode(data, offset, end)
-        self._await_content(method.name, _BASIC, partial(self._returned, method))
-        return end + 1
-
-    def _returned(self, method: amqp.BasicReturn, header: bytes, body: bytes) -> None:
-        content = events.Content(body, header, self.connection.basic_properties)
-        message = events.Returned(
-            self, method.reply_code, method.reply_text, method.exchange, method.routing_key, content
-        )
-        if self.confirms is not None and not self.confirms.match_return(message):
-            self.strays += 1
-        self.connection.events.append(message)
 
     def _requested_with_content(self, method: Method, header: bytes, body: bytes) -> None:
         properties = self.connection.dialect.properties[method.index >> 16]
-        content = events.Content(body, header, properties)
-        self.connection.events.append(events.Requested(self, method, content))
+        content = Content(body, header, properties)
+        self.connection.events.append(Requested(self, method, content))
 
-    # confirms, cancels, flow
-
-    def _ack(self, data: bytes, offset: int, end: int) -> int:
-        self._settle(data, offset, end, events.Confirmed)
-        return end + 1
-
-    def _nack(self, data: bytes, offset: int, end: int) -> int:
-        self._settle(data, offset, end, events.Nacked)
-        return end + 1
-
-    def _settle(
-        self, data: bytes, offset: int, end: int, kind: type[events.Confirmed] | type[events.Nacked]
-    ) -> None:
-        if end - offset < 9:
-            raise RemoteProtocolError("a confirm is cut short", reply_code=502)
-        if self.confirms is None:
-            raise RemoteProtocolError(f"a confirm on channel {self.number}, which is not in confirm mode")
-        tag, bits = _unpack_tag_and_bits(data, offset)
-        multiple = bits & 1 != 0
-        tokens, returned = self.confirms.settle(tag, multiple)
-        emit = self.connection.events.append
-        for token, message in returned:
-            emit(events.Unrouted(token, message))
-        emit(kind(self, tag, multiple, tokens))
-
-    def _cancelled(self, data: bytes, offset: int, end: int) -> int:
-        method = amqp.BasicCancel.decode(data, offset, end)
-        # The tag stays registered: RabbitMQ 4.3 may go on delivering for it until we cancel it too.
-        consumer = self._consumers.get(encode_short_string(method.consumer_tag)[1:])
-        if not method.no_wait:
-            self.send(amqp.BasicCancelOk(method.consumer_tag))
-        token = consumer and consumer.token
-        self.connection.events.append(events.ConsumerCancelled(self, method.consumer_tag, token))
-        return end + 1
-
-    def _flow(self, data: bytes, offset: int, end: int) -> int:
-        method = amqp.ChannelFlow.decode(data, offset, end)
-        self.send(amqp.ChannelFlowOk(method.active))
-        self.flow_active = method.active
-        self.connection.events.append(events.FlowChanged(self, method.active))
-        return end + 1
-
-    # the end
-
-    def _close(self, data: bytes, offset: int, end: int) -> int:
-        method = amqp.ChannelClose.decode(data, offset, end)
-        crossing = self._sent.get(amqp.ChannelCloseOk.index) is self.state
-        self.send(amqp.ChannelCloseOk())
-        if crossing:  # ours is on its way: the answer to it is still to come
-            return end + 1
-        failed = self.connection.dialect.methods.get(method.class_id << 16 | method.method_id)
-        error = ChannelClosed.from_reply(
-            method.reply_code,
-            method.reply_text,
-            class_id=method.class_id,
-            method_id=method.method_id,
-            operation=failed.name if failed else "",
-        )
-        self.end(error)
-        return end + 1
-
-    def _close_ok(self, data: bytes, offset: int, end: int) -> int:
-        request = self._waiting.popleft()
-        self.connection.events.append(events.Replied(self, request.token, amqp.ChannelCloseOk()))
-        assert self.error is not None  # set when our close was sent
-        self.end(self.error)
-        return end + 1
-
-    def _discard(self, data: bytes, offset: int, end: int) -> int:
-        return end + 1
+    # ----------------------------------------------------------------------- the end
 
     def end(self, error: Closed, *, connection_ended: bool = False) -> None:
         """Give every token back, say that the channel is over, and free its number."""
@@ -594,7 +409,7 @@ class ChannelCore:
         self._fail_all(error, connection_ended=connection_ended)
         self.unsettled.forget()
         self._assembly = None
-        self.connection.events.append(events.ChannelEnded(self, error))
+        self.connection.events.append(ChannelEnded(self, error))
         self.connection.release(self)
 
     def _fail_all(self, error: Closed, *, connection_ended: bool = False) -> None:
@@ -603,37 +418,25 @@ class ChannelCore:
         if confirms is not None:
             culprit = None if connection_ended else confirms.culprit(error)
             for seq, entry in confirms:
-                emit(events.Failed(entry[0], self._publish_error(error, seq, culprit, entry[1])))
-        waiting, self._waiting = self._waiting, deque()
+                emit(Failed(entry[0], self._publish_error(error, seq, culprit, entry[1])))
+        waiting, self.waiting = self.waiting, deque()
         to_blame = not connection_ended and error.by_peer
         for one in waiting:
             if connection_ended or not error.by_peer:
-                emit(events.Failed(one.token, error.copy()))
+                emit(Failed(one.token, error.copy()))
             elif to_blame and one.request.name == error.operation:
-                emit(events.Failed(one.token, error.copy()))
+                emit(Failed(one.token, error.copy()))
                 to_blame = False
             else:
-                emit(events.Failed(one.token, _caused(NotProcessed("the channel was closed first"), error)))
+                emit(Failed(one.token, caused(NotProcessed("the channel was closed first"), error)))
                 to_blame = False
 
     def _publish_error(self, error: Closed, seq: int, culprit: int | None, position: int) -> AMQPError:
         if seq == culprit:
             return error.copy()
-        if position > self.connection.taken or (culprit is not None and seq > culprit):
-            return _caused(NotPublished(f"the channel was closed before its turn: {error}"), error)
-        return _caused(OutcomeUnknown(f"the channel was closed before the answer: {error}"), error)
-
-
-def _caused(error: AMQPError, cause: AMQPError) -> AMQPError:
-    error.__cause__ = cause
-    return error
-
-
-def _text(raw: bytes) -> str:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return raw.decode("utf-8", "surrogateescape")
+        if position > self.connection.outbox.taken or (culprit is not None and seq > culprit):
+            return caused(NotPublished(f"the channel was closed before its turn: {error}"), error)
+        return caused(OutcomeUnknown(f"the channel was closed before the answer: {error}"), error)
 
 
 Preparation = Callable[[ChannelCore, Any, Any], None]
@@ -653,34 +456,3 @@ CLIENT_PREPARATIONS: dict[int, Preparation] = {
 
 #: A server's ``basic.ack`` confirms a publish and settles nothing of its own.
 SERVER_PREPARATIONS: dict[int, Preparation] = {amqp.ChannelClose.index: ChannelCore._before_close}
-
-Handler = Callable[[ChannelCore, bytes, int, int], int]
-
-#: What a channel does with methods that are not plain requests or answers, in the client's role.
-CLIENT_HANDLERS: dict[int, Handler] = {
-    amqp.BasicDeliver.index: ChannelCore._deliver,
-    amqp.BasicAck.index: ChannelCore._ack,
-    amqp.BasicNack.index: ChannelCore._nack,
-    amqp.BasicGetOk.index: ChannelCore._get_ok,
-    amqp.BasicReturn.index: ChannelCore._return,
-    amqp.BasicCancel.index: ChannelCore._cancelled,
-    amqp.ChannelFlow.index: ChannelCore._flow,
-    amqp.ChannelClose.index: ChannelCore._close,
-    amqp.ChannelCloseOk.index: ChannelCore._close_ok,
-}
-
-#: In the server's role nearly everything is a request, which the broker behind it answers.
-SERVER_HANDLERS: dict[int, Handler] = {
-    amqp.ChannelClose.index: ChannelCore._close,
-    amqp.ChannelCloseOk.index: ChannelCore._close_ok,
-}
-
-
-class _Closing(dict[int, Handler]):
-    """After our ``channel.close`` everything is discarded but its answer and the peer's own close."""
-
-    def get(self, index: int, default: Any = None) -> Handler:
-        return super().get(index, ChannelCore._discard)
-
-
-_WHILE_CLOSING = _Closing(SERVER_HANDLERS)

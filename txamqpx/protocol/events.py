@@ -8,7 +8,7 @@ or ``Failed``.  ``channel`` is the core's channel throughout.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from attrs import define
 
@@ -16,11 +16,9 @@ from txamqpx.errors import AMQPError, Closed
 from txamqpx.protocol.tuning import Tuning
 from txamqpx.spec.base import Method, Properties
 
-if TYPE_CHECKING:
-    from txamqpx.protocol.channel import ChannelCore
-
 __all__ = [
     "Blocked",
+    "Channel",
     "ChannelEnded",
     "Confirmed",
     "ConnectionEnded",
@@ -39,6 +37,20 @@ __all__ = [
     "Unblocked",
     "Unrouted",
 ]
+
+
+class Channel(Protocol):
+    """What an event says of its channel, which is a ``txamqpx.protocol.channel.ChannelCore``."""
+
+    number: int
+    owner: Any
+    error: Closed | None
+
+    def send(self, method: Method, token: Any = None) -> None:
+        """Send a method."""
+
+    def ack(self, delivery_tag: int) -> None:
+        """Ack a delivery."""
 
 
 class Content:
@@ -86,7 +98,7 @@ class Delivered(Content):
 
     def __init__(
         self,
-        core: ChannelCore,
+        core: Channel,
         consumer: Any,
         consumer_tag: str,
         delivery_tag: int,
@@ -132,7 +144,7 @@ class Returned(Content):
 
     def __init__(
         self,
-        channel: ChannelCore,
+        channel: Channel,
         reply_code: int,
         reply_text: str,
         exchange: str,
@@ -174,7 +186,7 @@ class Replied:
     """The answer to a request: a method, a ``Delivered`` for ``basic.get`` that found something."""
 
     #: None on channel 0.
-    channel: ChannelCore | None
+    channel: Channel | None
     token: Any
     method: Method | Delivered
 
@@ -183,7 +195,7 @@ class Replied:
 class Confirmed:
     """The broker took responsibility for messages."""
 
-    channel: ChannelCore
+    channel: Channel
     delivery_tag: int
     multiple: bool
     tokens: Sequence[Any]
@@ -193,7 +205,7 @@ class Confirmed:
 class Nacked:
     """The broker refused messages."""
 
-    channel: ChannelCore
+    channel: Channel
     delivery_tag: int
     multiple: bool
     tokens: Sequence[Any]
@@ -221,7 +233,7 @@ class Requested:
     """The peer asks for something, with a content if the method has one: the server's role."""
 
     #: None on channel 0.
-    channel: ChannelCore | None
+    channel: Channel | None
     method: Method
     content: Content | None = None
 
@@ -230,7 +242,7 @@ class Requested:
 class ConsumerCancelled:
     """The broker ended a consumer: its queue was deleted, failed over, or it timed out."""
 
-    channel: ChannelCore
+    channel: Channel
     consumer_tag: str
     #: The token that came with ``basic.consume``; None if the tag is unknown.
     consumer: Any
@@ -240,7 +252,7 @@ class ConsumerCancelled:
 class FlowChanged:
     """The broker asks to stop publishing on a channel, or to go on."""
 
-    channel: ChannelCore
+    channel: Channel
     active: bool
 
 
@@ -260,7 +272,7 @@ class Unblocked:
 class ChannelEnded:
     """A channel is over; all its tokens have come back before this."""
 
-    channel: ChannelCore
+    channel: Channel
     error: Closed
 
 

@@ -17,6 +17,7 @@ __all__ = [
     "FrameReader",
     "Silent",
     "body_frames",
+    "check_end",
     "check_greeting",
     "frame",
     "header_frame",
@@ -72,45 +73,75 @@ def body_frames(channel: int, body: bytes, frame_max: int) -> bytes:
 
 
 class FrameReader:
-    """Keeps the bytes of a frame that has not arrived in full.
+    """Keeps the beginning of a frame whose end has not arrived.
 
-    Whatever the split, each byte is copied at most twice: a partial frame grows in place and
-    nothing looks at it again until it can be whole.
+    Whatever the split, a byte is copied at most twice, and a large body only once: pieces are kept as
+    they came and joined when the last one is there.
     """
 
-    __slots__ = ("_needed", "_partial")
+    __slots__ = ("_kind", "_missing", "_number", "_pieces", "_rest", "pending")
 
     def __init__(self) -> None:
-        self._partial = bytearray()
-        self._needed = 0
-
-    @property
-    def pending(self) -> int:
-        """How many bytes of an incomplete frame are waiting."""
-        return len(self._partial)
-
-    def feed(self, data: bytes) -> bytes:
-        """Return what can be read now: ``data`` with what was kept before it, or nothing yet."""
-        if not self._partial:
-            return data
-        self._partial += data
-        if len(self._partial) < self._needed:
-            return b""
-        whole = bytes(self._partial)
-        self._partial.clear()
-        return whole
-
-    def keep_greeting(self, data: bytes) -> None:
-        """Keep the beginning of a protocol header, which is no frame."""
-        self._partial += data
-        self._needed = 0
+        #: How many bytes are kept.
+        self.pending = 0
+        self._rest = b""
+        self._pieces: list[bytes] = []
+        self._kind = 0
+        self._number = 0
+        self._missing = 0
 
     def keep(self, data: bytes, offset: int) -> None:
-        """Keep what is left of ``data`` from ``offset`` on: the beginning of a frame, or nothing."""
-        left = len(data) - offset
-        if left:
-            self._partial += data[offset:] if offset else data
-            self._needed = OVERHEAD if left < 7 else OVERHEAD + unpack_head(data, offset)[2]
+        """Keep what is left of ``data`` from ``offset`` on: the beginning of one frame, or nothing."""
+        self.pending = len(data) - offset
+        if self.pending < 7:
+            self._rest = data[offset:]
+        else:
+            self._kind, self._number, length = unpack_head(data, offset)
+            self._pieces = [data[offset + 7 :]]
+            self._missing = length + OVERHEAD - self.pending
+
+    def hold(self, data: bytes) -> None:
+        """Keep ``data``, which is less than can be understood."""
+        self._rest = data
+        self.pending = len(data)
+
+    def prepend(self, data: bytes) -> bytes:
+        """Return ``data`` behind what was kept, if that was less than a frame's head."""
+        if self._rest:
+            data, self._rest, self.pending = self._rest + data, b"", 0
+        return data
+
+    def fill(self, data: bytes) -> int:
+        """Add ``data`` to the frame that was begun; return how much it took of it, 0 if it wants more.
+
+        Raises:
+            Silent: The frame is complete and does not end in 0xCE.
+        """
+        missing = self._missing
+        if len(data) < missing:
+            self._pieces.append(data)
+            self._missing -= len(data)
+            self.pending += len(data)
+            return 0
+        check_end(data[missing - 1])
+        self._pieces.append(data[: missing - 1])
+        self.pending = 0
+        return missing
+
+    def take(self) -> tuple[int, int, bytes]:
+        """Return type, channel and payload of the frame that is complete now."""
+        pieces, self._pieces = self._pieces, []
+        return self._kind, self._number, b"".join(pieces)
+
+
+def check_end(octet: int) -> None:
+    """Check a frame's last octet (section 4.2.3), before anything in the frame is believed.
+
+    Raises:
+        Silent: It is not 0xCE; what follows cannot be told apart any more.
+    """
+    if octet != END:
+        raise Silent(f"a frame ends in {octet:#04x} instead of {END:#04x}", reply_code=501)
 
 
 def check_greeting(data: bytes) -> None:

@@ -6,7 +6,7 @@ kills the channel and every innocent consumer on it (406), so the ledger is aske
 
 from __future__ import annotations
 
-from txamqpx.errors import AlreadySettled, UnknownDelivery
+from txamqpx.errors import AlreadySettled, RemoteProtocolError, UnknownDelivery
 from txamqpx.protocol.events import Delivered
 
 __all__ = ["UnsettledLedger"]
@@ -26,15 +26,20 @@ class UnsettledLedger:
     def __len__(self) -> int:
         return len(self._deliveries)
 
-    def add(self, delivery: Delivered) -> bool:
-        """Note a delivery; return False if its tag is not above all tags before it."""
+    def add(self, delivery: Delivered) -> None:
+        """Note a delivery.
+
+        Raises:
+            RemoteProtocolError: Its tag is not above all tags before it.
+        """
         tag = delivery.delivery_tag
         if tag <= self._last:
-            return False
+            raise RemoteProtocolError(
+                f"delivery tag {tag} came after {self._last}", operation="basic.deliver"
+            )
         self._last = tag
         if not delivery.settled:
             self._deliveries[tag] = delivery
-        return True
 
     def settle(self, tag: int, multiple: bool) -> None:
         """Take out ``tag``; with ``multiple`` everything up to it, or everything for 0.

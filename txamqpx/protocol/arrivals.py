@@ -1,0 +1,244 @@
+"""What the peer sends on a channel on its own account: deliveries, returns, confirms, cancels, closes.
+
+Each function takes one method, from its first argument on, and returns the offset behind everything
+that it read: where a whole content lies behind the method, that is taken in the same step.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from txamqpx.errors import ChannelClosed, RemoteProtocolError
+from txamqpx.protocol import events
+from txamqpx.protocol.channel import ChannelCore, Consumer, Waiting
+from txamqpx.protocol.content import whole_content
+from txamqpx.spec import amqp0_9_1 as amqp
+from txamqpx.spec.wire import encode_short_string
+
+__all__ = ["CLIENT_HANDLERS", "SERVER_HANDLERS", "WHILE_CLOSING", "Handler"]
+
+_unpack_tag_and_bits = struct.Struct(">QB").unpack_from
+
+_BASIC = amqp.BasicProperties.class_id
+
+Handler = Callable[[ChannelCore, bytes, int, int], int]
+
+
+def _deliver(channel: ChannelCore, data: bytes, offset: int, end: int) -> int:
+    # basic.deliver, written out: the generated decoder would make an object only to be taken apart.
+    try:
+        stop = offset + 1 + data[offset]
+        consumer = channel.consumers.get(data[offset + 1 : stop])
+        tag, redelivered = _unpack_tag_and_bits(data, stop)
+        start = stop + 10
+        stop = start + data[start - 1]
+        exchange = data[start:stop]
+        start = stop + 1
+        stop = start + data[stop]
+    except (IndexError, struct.error):
+        stop = end + 1
+    if stop > end:
+        raise RemoteProtocolError("basic.deliver is cut short", reply_code=502, operation="basic.deliver")
+    if consumer is None:
+        channel.strays += 1
+        consumer = channel.stranger(amqp.BasicDeliver.decode(data, offset, end).consumer_tag)
+    connection = channel.connection
+    content = whole_content(
+        data, end + 1, channel.number, _BASIC, connection.payload_limit, connection.max_message_size
+    )
+    finish = partial(_delivered, channel, consumer, tag, redelivered, exchange, data[start:stop])
+    if content is None:
+        channel.await_content("basic.deliver", _BASIC, finish)
+        return end + 1
+    finish(content[0], content[1])
+    return content[2]
+
+
+def _delivered(
+    channel: ChannelCore,
+    consumer: Consumer,
+    tag: int,
+    redelivered: int,
+    exchange: bytes,
+    routing_key: bytes,
+    header: bytes,
+    body: bytes,
+) -> None:
+    connection = channel.connection
+    delivery = connection.delivery(
+        channel,
+        consumer.token,
+        consumer.tag,
+        tag,
+        redelivered & 1 != 0,
+        _text(exchange),
+        _text(routing_key),
+        body,
+        header,
+        connection.basic_properties,
+        consumer.no_ack,
+    )
+    channel.unsettled.add(delivery)
+    connection.events.append(delivery)
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("utf-8", "surrogateescape")
+
+
+def _get_ok(channel: ChannelCore, data: bytes, offset: int, end: int) -> int:
+    request = channel.expect(amqp.BasicGetOk)
+    method = amqp.BasicGetOk.decode(data, offset, end)
+    channel.await_content(method.name, _BASIC, partial(_got, channel, request, method))
+    return end + 1
+
+
+def _got(channel: ChannelCore, request: Waiting, method: amqp.BasicGetOk, header: bytes, body: bytes) -> None:
+    connection = channel.connection
+    delivery = connection.delivery(
+        channel,
+        None,
+        "",
+        method.delivery_tag,
+        method.redelivered,
+        method.exchange,
+        method.routing_key,
+        body,
+        header,
+        connection.basic_properties,
+        getattr(request.request, "no_ack", False),
+    )
+    delivery.message_count = method.message_count
+    channel.unsettled.add(delivery)
+    del channel.waiting[0]
+    connection.events.append(events.Replied(channel, request.token, delivery))
+
+
+def _return(channel: ChannelCore, data: bytes, offset: int, end: int) -> int:
+    method = amqp.BasicReturn.decode(data, offset, end)
+    channel.await_content(method.name, _BASIC, partial(_returned, channel, method))
+    return end + 1
+
+
+def _returned(channel: ChannelCore, method: amqp.BasicReturn, header: bytes, body: bytes) -> None:
+    content = events.Content(body, header, channel.connection.basic_properties)
+    message = events.Returned(
+        channel, method.reply_code, method.reply_text, method.exchange, method.routing_key, content
+    )
+    if channel.confirms is not None and not channel.confirms.match_return(message):
+        channel.strays += 1
+    channel.connection.events.append(message)
+
+
+def _ack(channel: ChannelCore, data: bytes, offset: int, end: int) -> int:
+    return _settled(events.Confirmed, channel, data, offset, end)
+
+
+def _nack(channel: ChannelCore, data: bytes, offset: int, end: int) -> int:
+    return _settled(events.Nacked, channel, data, offset, end)
+
+
+def _settled(
+    kind: type[events.Confirmed] | type[events.Nacked],
+    channel: ChannelCore,
+    data: bytes,
+    offset: int,
+    end: int,
+) -> int:
+    if end - offset < 9:
+        raise RemoteProtocolError("a confirm is cut short", reply_code=502)
+    if channel.confirms is None:
+        raise RemoteProtocolError(f"a confirm on channel {channel.number}, which is not in confirm mode")
+    tag, bits = _unpack_tag_and_bits(data, offset)
+    multiple = bits & 1 != 0
+    tokens, returned = channel.confirms.settle(tag, multiple)
+    emit = channel.connection.events.append
+    for token, message in returned:
+        emit(events.Unrouted(token, message))
+    emit(kind(channel, tag, multiple, tokens))
+    return end + 1
+
+
+def _cancel(channel: ChannelCore, data: bytes, offset: int, end: int) -> int:
+    method = amqp.BasicCancel.decode(data, offset, end)
+    # The tag stays registered: RabbitMQ 4.3 may go on delivering for it until we cancel it too.
+    consumer = channel.consumers.get(encode_short_string(method.consumer_tag)[1:])
+    if not method.no_wait:
+        channel.send(amqp.BasicCancelOk(method.consumer_tag))
+    token: Any = consumer.token if consumer else None
+    channel.connection.events.append(events.ConsumerCancelled(channel, method.consumer_tag, token))
+    return end + 1
+
+
+def _flow(channel: ChannelCore, data: bytes, offset: int, end: int) -> int:
+    method = amqp.ChannelFlow.decode(data, offset, end)
+    channel.send(amqp.ChannelFlowOk(method.active))
+    channel.flow_active = method.active
+    channel.connection.events.append(events.FlowChanged(channel, method.active))
+    return end + 1
+
+
+def _close(channel: ChannelCore, data: bytes, offset: int, end: int) -> int:
+    method = amqp.ChannelClose.decode(data, offset, end)
+    crossing = channel.error is not None  # ours is on its way: the answer to it is still to come
+    channel.send(amqp.ChannelCloseOk())
+    if crossing:
+        return end + 1
+    failed = channel.connection.dialect.methods.get(method.class_id << 16 | method.method_id)
+    error = ChannelClosed.from_reply(
+        method.reply_code,
+        method.reply_text,
+        class_id=method.class_id,
+        method_id=method.method_id,
+        operation=failed.name if failed else "",
+    )
+    channel.end(error)
+    return end + 1
+
+
+def _close_ok(channel: ChannelCore, data: bytes, offset: int, end: int) -> int:
+    request = channel.waiting.popleft()
+    channel.connection.events.append(events.Replied(channel, request.token, amqp.ChannelCloseOk()))
+    assert channel.error is not None  # set when our close was sent
+    channel.end(channel.error)
+    return end + 1
+
+
+def _discard(channel: ChannelCore, data: bytes, offset: int, end: int) -> int:
+    return end + 1
+
+
+#: What a client's channel does with methods that are not plain answers.
+CLIENT_HANDLERS: dict[int, Handler] = {
+    amqp.BasicDeliver.index: _deliver,
+    amqp.BasicAck.index: _ack,
+    amqp.BasicNack.index: _nack,
+    amqp.BasicGetOk.index: _get_ok,
+    amqp.BasicReturn.index: _return,
+    amqp.BasicCancel.index: _cancel,
+    amqp.ChannelFlow.index: _flow,
+    amqp.ChannelClose.index: _close,
+    amqp.ChannelCloseOk.index: _close_ok,
+}
+
+#: A server's channel hands nearly everything to the broker behind it.
+SERVER_HANDLERS: dict[int, Handler] = {
+    amqp.ChannelClose.index: _close,
+    amqp.ChannelCloseOk.index: _close_ok,
+}
+
+
+class _WhileClosing(dict[int, Handler]):
+    """After our ``channel.close`` everything is discarded but its answer and the peer's own close."""
+
+    def get(self, index: int, default: Any = None) -> Handler:
+        return super().get(index, _discard)
+
+
+WHILE_CLOSING = _WhileClosing(SERVER_HANDLERS)
