@@ -55,6 +55,12 @@ def verdict(ours: float, peer: float, goal: float | None) -> str:
     return f"{times:.2f}x of {goal:.3g}x, {outcome}"
 
 
+def _verdict(ours: Cell | None, other: Cell | None, goal: float | None) -> str:
+    if ours is None or other is None or not ours.figure or not other.figure:
+        return "-"
+    return verdict(ours.figure, other.figure, goal)
+
+
 def peer_tables(result: Result) -> str:
     """Render a table for each target: a row for each case, a column for each peer, and the goals."""
     growing = {name for growth in case.GROWTHS for name in (growth.base, growth.grown)}
@@ -69,16 +75,10 @@ def peer_tables(result: Result) -> str:
         rows = [["case", "body", *peers, *(f"against {name}" for name in YARDSTICKS)]]
         for _, name, size, _ in _in_order((*key[:3], "") for key in cells):
             row = {peer: cells.get((target, name, size, peer)) for peer in peers}
-            ours = row.get(OURS)
-            verdicts = []
-            for yardstick in YARDSTICKS:
-                other = row.get(yardstick)
-                if ours and other and ours.figure and other.figure:
-                    verdicts.append(
-                        verdict(ours.figure, other.figure, case.goal(name, size, target, yardstick))
-                    )
-                else:
-                    verdicts.append("-")
+            verdicts = [
+                _verdict(row.get(OURS), row.get(other), case.goal(name, size, target, other))
+                for other in YARDSTICKS
+            ]
             rows.append([name, size_name(size), *(figure_name(cell) for cell in row.values()), *verdicts])
         tables.append(
             f"{target}: client CPU seconds per 100,000 messages (p50 / p99 for one at a time), "
@@ -109,21 +109,32 @@ def layer_table(result: Result) -> str:
     if not cells:
         return ""
     peers = _in_order(key[3] for key in cells)
-    rows = [["layer", "body", *peers, "times less"]]
+    others = [peer for peer in peers if peer != OURS]
+    rows = [["layer", "body", *peers, *(f"against {other}" for other in others)]]
     for _, name, size, _ in _in_order((*key[:3], "") for key in cells):
-        row = [cells.get((LAYERS, name, size, peer)) for peer in peers]
-        figures = [cell.figure for cell in row if cell and cell.figure]
-        ratio = f"{figures[1] / figures[0]:.2f}x" if len(figures) > 1 else "-"
-        rows.append([name, size_name(size), *(figure_name(cell) for cell in row), ratio])
+        row = {peer: cells.get((LAYERS, name, size, peer)) for peer in peers}
+        verdicts = [_verdict(row.get(OURS), row[other], None) for other in others]
+        rows.append([name, size_name(size), *(figure_name(cell) for cell in row.values()), *verdicts])
     return f"layers: CPU seconds per 100,000 messages, nothing on the wire\n{columns(rows)}"
 
 
 def failures(result: Result) -> list[str]:
-    """Return a paragraph for each cell that failed for another reason than that its peer is not installed."""
+    """Return a paragraph for each thing that went wrong, with the cells in which it did."""
+    found: dict[str, list[Cell]] = {}
+    for cell in result.cells:
+        if cell.failure not in ("", NOT_INSTALLED):
+            found.setdefault(cell.failure.splitlines()[-1], []).append(cell)
     return [
-        f"{cell.target}: {cell.case}, {size_name(cell.size)}: {cell.peer} failed:\n{cell.failure}"
-        for cell in result.cells
-        if cell.failure not in ("", NOT_INSTALLED)
+        "\n".join(
+            [
+                *(
+                    f"{cell.target}: {cell.case}, {size_name(cell.size)}: {cell.peer} failed:"
+                    for cell in cells
+                ),
+                cells[0].failure,
+            ]
+        )
+        for cells in found.values()
     ]
 
 

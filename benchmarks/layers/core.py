@@ -28,7 +28,7 @@ def _publish(size: int, count: int) -> Work:
         while done < count:
             for token in range(min(BATCH, count - done)):
                 publish(token)
-            done += len(core.data_to_send())
+            done += len(core.outbox.take())
         return done
 
     return work
@@ -57,7 +57,7 @@ def _deliver_and_ack(size: int, count: int) -> Work:
                 assert type(delivery) is Delivered
                 channel.ack(delivery.delivery_tag)
                 done += len(delivery.body) == size
-            core.data_to_send()
+            core.outbox.take()
         return done
 
     return work
@@ -84,14 +84,14 @@ def opened() -> tuple[Connection, ChannelCore]:
     """Return a connection whose handshake is over, with one open channel and nothing to send."""
     from txamqpx.protocol.auth import Plain
     from txamqpx.protocol.connection import Connection
-    from txamqpx.protocol.states import Role
+    from txamqpx.protocol.handshake import ClientHandshake
 
-    core = Connection(Role.CLIENT, logins=[Plain("guest", "guest")], max_outbox=1 << 40)
+    core = Connection(ClientHandshake([Plain("guest", "guest")]), max_outbox=1 << 40)
     core.start()
     core.receive_data(wire.HANDSHAKE)
     channel = core.open_channel("opened")
     core.receive_data(wire.CHANNEL_OPENED)
-    core.data_to_send()
+    core.outbox.take()
     return core, channel
 
 
@@ -119,7 +119,7 @@ def confirmed(size: int, answers: list[tuple[int, bytes]]) -> Work:
         for batch, answer in answers:
             for token in range(batch):
                 publish(token)
-            core.data_to_send()
+            core.outbox.take()
             for event in core.receive_data(answer):
                 if type(event) is Confirmed:
                     done += len(event.tokens)
@@ -135,5 +135,5 @@ def consuming(size: int, count: int, *, no_ack: bool) -> tuple[Connection, Chann
     core, channel = opened()
     channel.send(BasicConsume(wire.QUEUE, wire.TAG, no_ack=no_ack), "consumer")
     core.receive_data(wire.CONSUMING)
-    core.data_to_send()
+    core.outbox.take()
     return core, channel, wire.deliveries(count, size)
