@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
+import trustme
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
     PrivateFormat,
     load_pem_private_key,
 )
-from cryptography.x509 import load_pem_x509_certificate
+from cryptography.x509 import load_pem_x509_certificates
 from OpenSSL import SSL
 from service_identity import VerificationError
 from twisted.internet.address import IPv4Address
@@ -114,9 +117,11 @@ class Peer:
     ) -> None:
         authority = Certificate.loadPEM(certificates.ca.read_bytes())
         trust = trustRootFromCertificates([authority]) if demanding else None
+        chain = load_pem_x509_certificates(pair.certificate.read_bytes())
         options = CertificateOptions(
             privateKey=load_pem_private_key(pair.key.read_bytes(), None),  # type: ignore[arg-type]
-            certificate=load_pem_x509_certificate(pair.certificate.read_bytes()),  # type: ignore[arg-type]
+            certificate=chain[0],  # type: ignore[arg-type]
+            extraCertChain=chain[1:],  # type: ignore[arg-type]
             trustRoot=trust,
         )
         self.asked_for: list[bytes | None] = []
@@ -350,6 +355,20 @@ def test_any_other_tls_failure_is_quoted(
     assert error.reason == f"the TLS handshake failed: {words}"
 
 
+@pytest.mark.parametrize("words", ["tlsv1 alert bad certificate", "ssl/tls alert bad certificate"])
+def test_an_alert_about_a_certificate_that_was_not_shown(certificates: Certificates, words: str) -> None:
+    """Servers written in Go say this, where others say that a certificate is required."""
+    peer = Peer(certificates, certificates.server)
+    alert = SSL.Error([("SSL routines", "", words)])
+    without = TLSClientEndpoint(peer.wire, trusting(certificates), "h", ADDRESS, peer.clock)
+    assert isinstance(without.explain(alert), ClientCertificateRequired)
+    shown = trusting(certificates, certificates.client)
+    assert isinstance(
+        TLSClientEndpoint(peer.wire, shown, "h", ADDRESS, peer.clock).explain(alert),
+        ClientCertificateRefused,
+    )
+
+
 def test_a_refused_chain_without_a_verdict_is_explained_by_opensslss_words(
     certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -377,11 +396,39 @@ def test_files_are_read_at_each_attempt(certificates: Certificates, tmp_path: Pa
         rotated.write_bytes(certificates.ca.read_bytes())
 
 
-def test_intermediate_certificates_and_the_key_may_follow_the_certificate(
-    certificates: Certificates, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def chained(
+    certificates: Certificates, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Certificates, Pair]:
+    """Return an authority's file, and a pair that it vouches for by way of an intermediate authority."""
+    directory = tmp_path_factory.mktemp("chained")
+    root = trustme.CA()
+    leaf = root.create_child_ca().issue_cert("localhost", common_name="localhost")
+    pair = Pair(directory / "leaf.pem", directory / "leaf.key")
+    pair.certificate.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
+    leaf.private_key_pem.write_to_path(pair.key)
+    root.cert_pem.write_to_path(directory / "root.pem")
+    return replace(certificates, ca=directory / "root.pem"), pair
+
+
+def test_intermediate_certificates_are_shown(chained: tuple[Certificates, Pair]) -> None:
+    certificates, pair = chained
+    outcome = Outcome(Peer(certificates, pair, demanding=True), trusting(certificates, pair), "localhost")
+    assert outcome.received == ECHO
+
+
+def test_depth_limits_the_servers_chain(chained: tuple[Certificates, Pair]) -> None:
+    certificates, pair = chained
+    options = trusting(certificates)
+    assert Outcome(Peer(certificates, pair), options, "localhost").received == ECHO
+    outcome = Outcome(Peer(certificates, pair), attrs.evolve(options, depth=0), "localhost")
+    assert isinstance(outcome.error, TLSVerificationError)
+    assert "chain too long" in outcome.error.reason
+
+
+def test_the_key_may_be_in_the_certificates_file(certificates: Certificates, tmp_path: Path) -> None:
     both = tmp_path / "all.pem"
-    parts = (certificates.client.key, certificates.client.certificate, certificates.other_ca)
+    parts = (certificates.client.key, certificates.client.certificate)
     both.write_bytes(b"".join(part.read_bytes() for part in parts))
     options = TLSOptions(cacertfile=str(certificates.ca), certfile=str(both))
     outcome = Outcome(Peer(certificates, certificates.server, demanding=True), options, "localhost")

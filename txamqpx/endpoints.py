@@ -157,7 +157,7 @@ def _scheme_of(text: str) -> str:
 
 
 def _suggestion(text: str) -> str:
-    near = get_close_matches(text.partition(":")[0].lower()[:40], _schemes, 1)
+    near = get_close_matches(text.partition(":")[0].lower(), _schemes, 1)
     return f"did you mean {near[0]}://?" if near else f"known are {', '.join(sorted(_schemes))}"
 
 

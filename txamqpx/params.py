@@ -371,7 +371,7 @@ def _read_authority(authority: str) -> dict[str, Any]:
 
 
 def _integer(text: str, part: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,10}", text, re.ASCII):
+    if not re.fullmatch("[0-9]{1,10}", text):
         raise URLError(part, "must be a whole number")
     return int(text)
 
@@ -433,7 +433,7 @@ def _read_query(query: str, encrypted: bool, fields: dict[str, Any]) -> None:
         name = _decode(raw_name, "query")
         if name not in _KNOWN:
             # By its number: what looks like a name may be the end of a password with a raw '?'.
-            near = get_close_matches(name[:40], _KNOWN, 1)
+            near = get_close_matches(name, _KNOWN, 1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(_KNOWN))}"
             raise URLError("query", f"its parameter number {number} is unknown{hint}")
         if not equals:
