@@ -25,10 +25,12 @@ RANKS = {
     "txamqpx.channel_methods": 5,
     "txamqpx.connection": 5,
     "txamqpx.delegates": 5,
+    "txamqpx.dispatch": 5,
     "txamqpx.endpoints": 5,
     "txamqpx.once": 5,
     "txamqpx.pulse": 5,
     "txamqpx.tls": 5,
+    "txamqpx.writer": 5,
 }
 """Each module's rank, or that of the package it lives in. The root is above all of them."""
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, fail, succeed
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred, fail, succeed
 
 from txamqpx.channel_methods import ChannelMethods
-from txamqpx.errors import AMQPError, EncodeError, LocalProtocolError, RPCTimeout
+from txamqpx.errors import AMQPError, EncodeError, LocalProtocolError
 from txamqpx.message import Confirmed, Delivery
 from txamqpx.once import Once
+from txamqpx.params import ConnectionParameters
 from txamqpx.protocol.channel import ChannelCore
 from txamqpx.protocol.states import ChannelState
 from txamqpx.spec.amqp0_9_1 import (
@@ -35,14 +35,32 @@ from txamqpx.spec.amqp0_9_1 import (
 )
 from txamqpx.spec.base import Method, Request
 
-if TYPE_CHECKING:
-    from txamqpx.connection import AMQPProtocol
-
-__all__ = ["Channel"]
+__all__ = ["Channel", "Host"]
 
 R = TypeVar("R", bound=Method)
+T = TypeVar("T")
 
 NO_PROPERTIES = BasicProperties()
+
+
+class Host(Protocol):
+    """What a channel needs of its connection, which is an ``AMQPProtocol``."""
+
+    parameters: ConnectionParameters
+    delegate: Any
+
+    @property
+    def writable(self) -> bool:
+        """False while a publisher does better to wait."""
+
+    def when_writable(self) -> Deferred[None]:
+        """Fire once it is writable."""
+
+    def limited(self, deferred: Deferred[T], operation: str, seconds: float | None) -> Deferred[T]:
+        """Let ``deferred`` fail with ``RPCTimeout`` after ``seconds``."""
+
+    def pump(self) -> None:
+        """Deal with what a call has caused."""
 
 
 class Channel(ChannelMethods):
@@ -55,7 +73,7 @@ class Channel(ChannelMethods):
     when it comes, and no other call is disturbed.
     """
 
-    def __init__(self, protocol: AMQPProtocol, core: ChannelCore) -> None:
+    def __init__(self, protocol: Host, core: ChannelCore) -> None:
         self.protocol = protocol
         self.core = core
         core.owner = self
@@ -336,9 +354,3 @@ def _to_none(_: object) -> None:
 
 def _none_if_empty(answer: Delivery | BasicGetOk | BasicGetEmpty) -> Delivery | None:
     return answer if isinstance(answer, Delivery) else None
-
-
-def timed_out(failure: Failure, operation: str, seconds: float, blocked: str | None) -> None:
-    """Turn the cancellation of a call whose time is over into an ``RPCTimeout``."""
-    failure.trap(CancelledError)
-    raise RPCTimeout(operation, seconds, blocked)

@@ -5,35 +5,32 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
-from inspect import iscoroutine
-from threading import get_ident
 from typing import Any, TypeVar, cast
 
 from twisted.internet import interfaces
-from twisted.internet.defer import Deferred, ensureDeferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
 from twisted.logger import Logger
-from twisted.python import threadable
 from twisted.python.failure import Failure
-from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from txamqpx.channel import Channel, timed_out
+from txamqpx.channel import Channel
 from txamqpx.delegates import Delegate
+from txamqpx.dispatch import ChannelEvents, Hooks
 from txamqpx.errors import (
     AMQPError,
     ConnectionClosed,
     HandshakeTimeout,
     HeartbeatTimeout,
     LocalProtocolError,
-    Nacked,
     NoFreeChannels,
     NotPublished,
-    Unroutable,
+    RPCTimeout,
+    caused,
 )
 from txamqpx.interfaces import IDelegate
-from txamqpx.message import Confirmed, Delivery
+from txamqpx.message import Delivery
 from txamqpx.once import Once
 from txamqpx.params import ConnectionParameters
 from txamqpx.protocol import events
@@ -43,21 +40,15 @@ from txamqpx.protocol.handshake import CAPABILITIES, ClientHandshake
 from txamqpx.protocol.tuning import Tuning
 from txamqpx.pulse import Pulse
 from txamqpx.spec.amqp0_9_1 import (
-    BasicConsumeOk,
     ChannelOpenOk,
     ConnectionUpdateSecret,
     ConnectionUpdateSecretOk,
 )
+from txamqpx.writer import Writer
 
 __all__ = ["AMQPClientFactory", "AMQPProtocol", "client_properties"]
 
 T = TypeVar("T")
-
-# More than this much in the transport only costs copies, and makes heartbeats wait behind it.
-MAX_IN_TRANSPORT = 128 * 1024
-
-# When more waits in our outbox, a publisher without confirms is told to wait.
-HIGH_WATER = 1024 * 1024
 
 # What a peer that we have said goodbye to, or that broke the protocol, gets to take our last words.
 FAREWELL = 1.0
@@ -81,7 +72,6 @@ def client_properties(parameters: ConnectionParameters) -> dict[str, Any]:
     return {**properties, **given, "capabilities": capabilities}
 
 
-@implementer(IPushProducer)
 class AMQPProtocol(Protocol):
     """One connection to a broker.
 
@@ -111,30 +101,18 @@ class AMQPProtocol(Protocol):
         self._opened: Once[AMQPProtocol] = Once()
         self._closed: Once[AMQPError] = Once()
         self._gone: Once[None] = Once()
-        self._drained: list[Deferred[None]] = []
         self._pulse: Pulse | None = None
         self._deadline: IDelayedCall | None = None
-        self._flushing: IDelayedCall | None = None
         self._dispatching = False
-        self._paused = False
         self._ended = False
+        self._hooks = Hooks(self.delegate)
         self._on: dict[type[Any], Callable[[Any], object]] = {
-            Delivery: self._on_delivered,
-            events.Confirmed: self._on_confirmed,
-            events.Nacked: self._on_nacked,
-            events.Unrouted: self._on_unrouted,
-            events.Replied: self._on_replied,
-            events.Failed: self._on_failed,
-            events.Returned: self._on_returned,
-            events.ConsumerCancelled: self._on_consumer_cancelled,
-            events.FlowChanged: self._on_flow_changed,
-            events.ChannelEnded: self._on_channel_ended,
+            **ChannelEvents(self._hooks).table,
             events.Tuned: self._on_tuned,
             events.Opened: self._on_opened,
             events.Blocked: self._on_blocked,
             events.Unblocked: self._on_unblocked,
             events.ConnectionEnded: self._on_ended,
-            events.Requested: self._on_requested,
         }
         wanted = self.parameters
         names = ("PLAIN", "AMQPLAIN") if wanted.mechanism is None else (wanted.mechanism,)
@@ -153,6 +131,7 @@ class AMQPProtocol(Protocol):
             delivery=Delivery,
             wake=self._wake,
         )
+        self._writer = Writer(self.core.outbox, lambda: self.clock, self._wrote)
 
     def __repr__(self) -> str:
         return f"<AMQPProtocol {self.parameters}, {self.core.state.value}>"
@@ -287,8 +266,10 @@ class AMQPProtocol(Protocol):
         """Let ``deferred`` fail with ``RPCTimeout`` after ``seconds``; None: after ``rpc_timeout``."""
         limit = self.parameters.rpc_timeout if seconds is None else seconds
 
-        def too_late(failure: Any, _: float) -> Any:
-            return timed_out(failure, operation, limit, self.blocked)
+        def too_late(result: Any, _: float) -> Any:
+            if isinstance(result, Failure) and result.check(CancelledError):
+                raise RPCTimeout(operation, limit, self.blocked)
+            return result  # it ended in the very moment, with something to say
 
         return deferred.addTimeout(limit, self.clock, too_late)
 
@@ -297,62 +278,14 @@ class AMQPProtocol(Protocol):
     @property
     def writable(self) -> bool:
         """False while so much waits for the transport that a publisher does better to wait."""
-        return self.core.outbox.size <= HIGH_WATER
+        return self._writer.writable
 
     def when_writable(self) -> Deferred[None]:
         """Return a Deferred that fires once the transport has taken what was too much.
 
-        It fails with the reason when the connection ends before.
+        It fails with ``NotPublished`` when the connection ends before.
         """
-        drained: Deferred[None] = Deferred()
-        if self.writable:
-            drained.callback(None)
-        else:
-            self._drained.append(drained)
-        return drained
-
-    def _wake(self) -> None:
-        """Arrange that what is about to be appended is written once, at the end of this turn."""
-        io_thread: int | None = threadable.ioThread  # None until a reactor runs
-        if io_thread is not None and io_thread != get_ident():
-            raise RuntimeError("txamqpx was called outside the reactor's thread: use reactor.callFromThread")
-        if not self._dispatching and self._flushing is None and not self._paused:
-            self._flushing = self.clock.callLater(0, self._flush_later)
-
-    def _flush_later(self) -> None:
-        self._flushing = None
-        self._flush()
-
-    def _flush(self) -> None:
-        transport = self.transport
-        if transport is None or self._gone.fired:
-            return
-        core = self.core
-        wrote = False
-        while core.outbox and not self._paused:
-            pieces = core.outbox.take(MAX_IN_TRANSPORT)
-            wrote = True
-            transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-        if wrote:
-            if self._pulse is not None:
-                self._pulse.sent = self.clock.seconds()
-            if self._drained and self.writable:
-                waiting, self._drained = self._drained, []
-                for drained in waiting:
-                    drained.callback(None)
-
-    def pauseProducing(self) -> None:
-        """Keep what is to be written: the transport has enough."""
-        self._paused = True
-
-    def resumeProducing(self) -> None:
-        """Write on."""
-        self._paused = False
-        self._flush()
-
-    def stopProducing(self) -> None:
-        """Write nothing more: the transport is going."""
-        self._paused = True
+        return self._writer.when_writable()
 
     # ----------------------------------------------------------------------- reading
 
@@ -372,14 +305,14 @@ class AMQPProtocol(Protocol):
         """Begin the handshake."""
         assert self.transport is not None
         self._deadline = self.clock.callLater(self.parameters.connection_timeout, self._handshake_late)
-        cast(interfaces.IConsumer, self.transport).registerProducer(self, True)
+        self._writer.start(self.transport)
         try:
             cast(interfaces.ITCPTransport, self.transport).setTcpNoDelay(True)
             cast(interfaces.ITCPTransport, self.transport).setTcpKeepAlive(True)
         except (AttributeError, OSError):
             pass  # not TCP
         self.core.start()
-        self._flush()
+        self._writer.flush()
 
     def dataReceived(self, data: bytes) -> None:
         """Take bytes; nothing that they or our callbacks do leaves here as an exception."""
@@ -404,6 +337,7 @@ class AMQPProtocol(Protocol):
             self.core.events[:0] = happened
             return
         self._dispatching = True
+        self._writer.hold()
         on = self._on
         try:
             while happened:
@@ -415,82 +349,9 @@ class AMQPProtocol(Protocol):
                 happened = self.core.take_events()
         finally:
             self._dispatching = False
-        self._flush()
+        self._writer.flush()
 
-    # ----------------------------------------------------------------------- events, the frequent ones first
-
-    def _on_delivered(self, delivery: Delivery) -> None:
-        handler = delivery.consumer
-        if handler is None:
-            if not delivery.settled:
-                delivery.nack()
-            self._tell("unhandled", delivery.channel, delivery)
-            return
-        try:
-            result = handler(delivery)
-            if result is not None:
-                self._watch(result, "a consumer")
-        except Exception:
-            self.log.failure("a consumer failed on {delivery}", delivery=delivery)
-
-    def _on_confirmed(self, event: events.Confirmed) -> None:
-        outcome = Confirmed(event.delivery_tag, event.multiple)
-        for token in event.tokens:
-            token.callback(outcome)
-        channel = event.channel.owner
-        channel.confirms_settled()
-        self._tell("publish_confirmed", channel, event.delivery_tag, event.multiple)
-
-    def _on_nacked(self, event: events.Nacked) -> None:
-        for token in event.tokens:
-            token.errback(
-                Failure(Nacked(f"the broker refused the message (delivery tag {event.delivery_tag})"))
-            )
-        channel = event.channel.owner
-        channel.confirms_settled()
-        self._tell("publish_nacked", channel, event.delivery_tag, event.multiple)
-
-    def _on_unrouted(self, event: events.Unrouted) -> None:
-        message = event.message
-        error = Unroutable.from_return(
-            message.reply_code, message.reply_text, message.exchange, message.routing_key, message
-        )
-        event.token.errback(Failure(error))
-
-    def _on_replied(self, event: events.Replied) -> None:
-        token: Deferred[Any] = event.token
-        late = token.called
-        token.callback(event.method)
-        if late:
-            self._undo(event)
-
-    def _undo(self, event: events.Replied) -> None:
-        """Take back what a call did for which nobody waits any more."""
-        method = event.method
-        if isinstance(method, Delivery) and not method.settled:
-            method.nack()
-        elif isinstance(method, BasicConsumeOk) and event.channel is not None:
-            event.channel.owner.basic_cancel(method.consumer_tag).addErrback(lambda _: None)
-
-    def _on_failed(self, event: events.Failed) -> None:
-        event.token.errback(Failure(event.error))
-
-    def _on_returned(self, event: events.Returned) -> None:
-        self._tell("message_returned", event.channel.owner, event)
-
-    def _on_consumer_cancelled(self, event: events.ConsumerCancelled) -> None:
-        self._tell("consumer_cancelled", event.channel.owner, event.consumer_tag)
-
-    def _on_flow_changed(self, event: events.FlowChanged) -> None:
-        self._tell("flow_changed", event.channel.owner, event.active)
-
-    def _on_channel_ended(self, event: events.ChannelEnded) -> None:
-        channel = event.channel.owner
-        channel.ended(event.error)
-        self._tell("channel_closed", channel, event.error)
-
-    def _on_requested(self, event: events.Requested) -> None:
-        self._tell("unhandled", event.channel and event.channel.owner, event)
+    # ----------------------------------------------------------------------- what happens to the connection
 
     def _on_tuned(self, event: events.Tuned) -> None:
         if event.tuning.heartbeat:
@@ -498,52 +359,35 @@ class AMQPProtocol(Protocol):
 
     def _on_opened(self, event: events.Opened) -> None:
         self._cancel_deadline()
-        self._tell("connection_opened", self)
+        self._hooks.tell("connection_opened", self)
         self._opened.fire(self)
 
     def _on_blocked(self, event: events.Blocked) -> None:
         self.blocked = event.reason
-        self._tell("connection_blocked", self, event.reason)
+        self._hooks.tell("connection_blocked", self, event.reason)
 
     def _on_unblocked(self, event: events.Unblocked) -> None:
         self.blocked = None
-        self._tell("connection_unblocked", self)
+        self._hooks.tell("connection_unblocked", self)
 
     def _on_ended(self, event: events.ConnectionEnded) -> None:
         self._ended = True
         self._stop_timers()
         if not self._opened.fired:
             self._opened.fail(event.error)
-        waiting, self._drained = self._drained, []
-        for drained in waiting:
-            drained.errback(Failure(NotPublished(str(event.error))))
+        self._writer.fail(lambda: caused(NotPublished("the connection ended"), event.error))
         self._closed.fire(event.error)
-        self._tell("connection_closed", self, event.error)
+        self._hooks.tell("connection_closed", self, event.error)
         if self.transport is None:
             return
         if not event.flush:
+            self._writer.stop()
             self.abort()
             return
-        self._paused = False
-        self._flush()
-        cast(interfaces.IConsumer, self.transport).unregisterProducer()
+        self._writer.finish()
         self.transport.loseConnection()
         # A peer that does not take our last words must not keep us.
         self._deadline = self.clock.callLater(FAREWELL, self.abort)
-
-    def _tell(self, hook: str, *arguments: Any) -> None:
-        try:
-            result = getattr(self.delegate, hook)(*arguments)
-            if result is not None:
-                self._watch(result, hook)
-        except Exception:
-            self.log.failure("the delegate's {hook} failed", hook=hook)
-
-    def _watch(self, result: object, what: str) -> None:
-        if iscoroutine(result):
-            result = ensureDeferred(result)
-        if isinstance(result, Deferred):
-            result.addErrback(lambda failure: self.log.failure("{what} failed", failure, what=what))
 
     # ----------------------------------------------------------------------- timers
 
@@ -552,9 +396,16 @@ class AMQPProtocol(Protocol):
         error = HandshakeTimeout(self.parameters.connection_timeout)
         self._deliver_events(self.core.connection_lost(error))
 
+    def _wake(self) -> None:
+        self._writer.wake()
+
     def _beat(self) -> None:
         self.core.heartbeat()
-        self._flush()
+        self._writer.flush()
+
+    def _wrote(self) -> None:
+        if self._pulse is not None:
+            self._pulse.sent = self.clock.seconds()
 
     def _peer_is_dead(self, silence: float, late: float) -> None:
         stalled = f"; our own reactor was {late:.1f} s late" if late > 0.5 else ""
@@ -571,9 +422,6 @@ class AMQPProtocol(Protocol):
         if self._pulse is not None:
             self._pulse.stop()
             self._pulse = None
-        if self._flushing is not None and self._flushing.active():
-            self._flushing.cancel()
-        self._flushing = None
 
 
 class AMQPClientFactory(ClientFactory):

@@ -1,0 +1,135 @@
+"""The way from the core's outbox to the transport: one write per turn, and never too much at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import get_ident
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.python import threadable
+from zope.interface import implementer
+
+from txamqpx.errors import AMQPError
+from txamqpx.protocol.outbox import Outbox
+
+__all__ = ["HIGH_WATER", "MAX_IN_TRANSPORT", "Writer"]
+
+# More than this much in the transport only costs copies, and makes heartbeats wait behind it.
+MAX_IN_TRANSPORT = 128 * 1024
+
+# When more waits in our outbox, whoever publishes without confirms does better to wait.
+HIGH_WATER = 1024 * 1024
+
+
+@implementer(IPushProducer)
+class Writer:
+    """Feeds a transport from an outbox.
+
+    Args:
+        outbox: What is to be written.
+        clock: Gives the clock; asked when something has to wait for the end of the turn.
+        wrote: Called after each write.
+    """
+
+    def __init__(
+        self, outbox: Outbox, clock: Callable[[], IReactorTime], wrote: Callable[[], object]
+    ) -> None:
+        self._outbox = outbox
+        self._clock = clock
+        self._wrote = wrote
+        self._transport: Any = None
+        self._paused = False
+        self._held = False
+        self._later: IDelayedCall | None = None
+        self._waiting: list[Deferred[None]] = []
+
+    def start(self, transport: Any) -> None:
+        """Write to ``transport`` from now on, at the pace that it can take."""
+        self._transport = transport
+        transport.registerProducer(self, True)
+
+    def wake(self) -> None:
+        """Arrange that what is about to be appended is written at the end of this turn.
+
+        Raises:
+            RuntimeError: This is not the reactor's thread; nothing was appended.
+        """
+        io_thread: int | None = threadable.ioThread  # None until a reactor runs
+        if io_thread is not None and io_thread != get_ident():
+            raise RuntimeError("txamqpx was called outside the reactor's thread: use reactor.callFromThread")
+        if not self._held and self._later is None and not self._paused and self._transport is not None:
+            self._later = self._clock().callLater(0, self._flush_later)
+
+    def hold(self) -> None:
+        """Gather what is appended until the next ``flush``: more is about to come."""
+        self._held = True
+
+    def flush(self) -> None:
+        """Write what waits, as far as the transport takes it."""
+        self._held = False
+        if self._transport is None:
+            return
+        outbox = self._outbox
+        if outbox and not self._paused:
+            while outbox and not self._paused:
+                pieces = outbox.take(MAX_IN_TRANSPORT)
+                self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            self._wrote()
+        if self._waiting and self.writable:
+            waiting, self._waiting = self._waiting, []
+            for deferred in waiting:
+                deferred.callback(None)
+
+    def _flush_later(self) -> None:
+        self._later = None
+        self.flush()
+
+    def finish(self) -> None:
+        """Hand all that waits to the transport, whatever its pace, and leave the rest to it."""
+        if self._transport is not None:
+            self._paused = False
+            self.flush()
+            self._transport.unregisterProducer()
+        self.stop()
+
+    def stop(self) -> None:
+        """Write nothing more."""
+        self._transport = None
+        if self._later is not None and self._later.active():
+            self._later.cancel()
+        self._later = None
+
+    @property
+    def writable(self) -> bool:
+        """False while so much waits that a publisher does better to wait."""
+        return self._outbox.size <= HIGH_WATER
+
+    def when_writable(self) -> Deferred[None]:
+        """Return a Deferred that fires once what is too much has been taken, or fails with the end."""
+        deferred: Deferred[None] = Deferred()
+        if self.writable:
+            deferred.callback(None)
+        else:
+            self._waiting.append(deferred)
+        return deferred
+
+    def fail(self, error: Callable[[], AMQPError]) -> None:
+        """Let everybody who waits fail, each with an ``error`` of its own."""
+        waiting, self._waiting = self._waiting, []
+        for deferred in waiting:
+            deferred.errback(error())
+
+    def pauseProducing(self) -> None:
+        """Keep what is to be written: the transport has enough."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """Write on."""
+        self._paused = False
+        self.flush()
+
+    def stopProducing(self) -> None:
+        """Write nothing more: the transport is going."""
+        self.stop()
