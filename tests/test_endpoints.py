@@ -36,7 +36,7 @@ from txamqpx.errors import (
 from txamqpx.params import ConnectionParameters, TLSOptions
 from txamqpx.protocol.connection import Connection
 from txamqpx.protocol.events import Requested
-from txamqpx.protocol.states import Role
+from txamqpx.protocol.handshake import ServerHandshake
 from txamqpx.spec.amqp0_9_1 import ConnectionOpen, ConnectionOpenOk, ConnectionStartOk, ConnectionTune
 from txamqpx.tls import TLSClientEndpoint
 
@@ -49,7 +49,7 @@ class Broker(Protocol):
     """Let everybody in, by the core in the server's role."""
 
     def __init__(self) -> None:
-        self.core = Connection(Role.SERVER)
+        self.core = Connection(ServerHandshake())
         self.virtual_host = ""
         self.lost = False
 
@@ -62,7 +62,7 @@ class Broker(Protocol):
             elif isinstance(method, ConnectionOpen):
                 self.virtual_host = method.virtual_host
                 self.core.send(ConnectionOpenOk())
-        self.transport.write(b"".join(self.core.data_to_send()))
+        self.transport.write(b"".join(self.core.outbox.take()))
 
     def connectionLost(self, reason: object = None) -> None:
         self.lost = True
