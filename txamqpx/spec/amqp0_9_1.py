@@ -12,7 +12,7 @@ from struct import Struct, error
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from txamqpx.errors import EncodeError
+from txamqpx.errors import DecodeError, EncodeError
 from txamqpx.spec.base import (
     Method,
     Properties,
@@ -2950,6 +2950,8 @@ class BasicProperties(Properties):
             while more & 1:  # flags of properties that nobody has defined; their values come last
                 more = encoded[offset] << 8 | encoded[offset + 1]
                 offset += 2
+            if offset > 4:
+                raise DecodeError(f"{cls.name} properties have more than two words of flags")
             values: dict[str, Any] = {}
             if flags & 0x8000:
                 values["content_type"], offset = decode_short_string(encoded, offset)

@@ -1,13 +1,14 @@
 """Write the calls of a channel from a specification: one typed method for each that a client sends.
 
-The second half of the generator; ``python -m txamqpx.spec.codegen`` runs both.
+The second half of the generator, beside ``modulegen``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from txamqpx.spec.codegen import (
+from txamqpx.spec.model import Class, Method, Spec
+from txamqpx.spec.naming import (
     GENERATED,
     NO_WAIT,
     class_name,
@@ -15,7 +16,6 @@ from txamqpx.spec.codegen import (
     parameter_lines,
     python_name,
 )
-from txamqpx.spec.model import Class, Method, Spec
 
 __all__ = ["channel_source"]
 

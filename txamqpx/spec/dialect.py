@@ -89,7 +89,7 @@ def from_spec(spec: Spec) -> Dialect:
     Raises:
         SpecError: The specification asks for what the generated code cannot express.
     """
-    from txamqpx.spec.codegen import module_source  # only who compiles a specification pays for it
+    from txamqpx.spec.modulegen import module_source  # only who compiles a specification pays for it
 
     version = f"{spec.major}_{spec.minor}_{spec.revision}"
     module = ModuleType(f"txamqpx.spec.amqp{version}_at_run_time")
