@@ -41,6 +41,10 @@ unit: $(VENV)/.developed ## the tests that need no broker and build no package
 conformance: $(VENV)/.developed ## docs/conformance.md from the tests' marks and the last runs
 	$(BIN)/python -m tests.conformance
 
+test-rabbitmq43: $(VENV)/.developed ## the integration tests on RabbitMQ 4.3, made in a cache folder
+	@.ci/system debootstrap
+	$(BIN)/python -m pytest tests/integration --broker rabbitmq-4.3
+
 bench: $(VENV)/.developed ## the benchmarks, against the peers that are installed
 	$(BIN)/python -m benchmarks
 

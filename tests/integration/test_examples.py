@@ -1,5 +1,6 @@
 """The house: every example runs, against a real broker, as a user would start it."""
 
+import os
 import re
 import subprocess
 import sys
@@ -24,6 +25,7 @@ def run(example: Path, broker: Node) -> str:
         capture_output=True,
         text=True,
         check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         timeout=120,  # so that an example that hangs is named
     )
     assert (done.returncode, done.stderr) == (0, ""), f"{done.stdout}\n{done.stderr}"
