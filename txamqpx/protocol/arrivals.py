@@ -13,10 +13,12 @@ from typing import Any
 
 from txamqpx.errors import ChannelClosed, RemoteProtocolError
 from txamqpx.protocol import events
-from txamqpx.protocol.channel import ChannelCore, Consumer, Waiting
+from txamqpx.protocol.channel import ChannelCore, Waiting
 from txamqpx.protocol.content import whole_content
+from txamqpx.protocol.frames import END
 from txamqpx.spec import amqp0_9_1 as amqp
-from txamqpx.spec.wire import encode_short_string
+from txamqpx.spec.base import truncated
+from txamqpx.spec.wire import decode_short_string, encode_short_string
 
 __all__ = ["CLIENT_HANDLERS", "SERVER_HANDLERS", "WHILE_CLOSING", "Handler"]
 
@@ -24,49 +26,26 @@ _unpack_tag_and_bits = struct.Struct(">QB").unpack_from
 
 _BASIC = amqp.BasicProperties.class_id
 
+# Names are kept as they stand on the wire; routing keys without end are not.
+_MAX_NAMES = 512
+
 Handler = Callable[[ChannelCore, bytes, int, int], int]
 
 
 def _deliver(channel: ChannelCore, data: bytes, offset: int, end: int) -> int:
-    # basic.deliver, written out: the generated decoder would make an object only to be taken apart.
+    # This runs for every message, so it is basic.deliver written out: the generated decoder would make an
+    # object only to be taken apart.
     try:
         stop = offset + 1 + data[offset]
         consumer = channel.consumers.get(data[offset + 1 : stop])
         tag, redelivered = _unpack_tag_and_bits(data, stop)
-        start = stop + 10
-        stop = start + data[start - 1]
-        exchange = data[start:stop]
-        start = stop + 1
-        stop = start + data[stop]
     except (IndexError, struct.error):
-        stop = end + 1
-    if stop > end:
-        raise RemoteProtocolError("basic.deliver is cut short", reply_code=502, operation="basic.deliver")
+        raise truncated("basic.deliver") from None
+    names = data[stop + 9 : end]
+    exchange, routing_key = channel.names.get(names) or _learn_names(channel, names)
     if consumer is None:
         channel.strays += 1
         consumer = channel.stranger(amqp.BasicDeliver.decode(data, offset, end).consumer_tag)
-    connection = channel.connection
-    content = whole_content(
-        data, end + 1, channel.number, _BASIC, connection.payload_limit, connection.max_message_size
-    )
-    finish = partial(_delivered, channel, consumer, tag, redelivered, exchange, data[start:stop])
-    if content is None:
-        channel.await_content("basic.deliver", _BASIC, finish)
-        return end + 1
-    finish(content[0], content[1])
-    return content[2]
-
-
-def _delivered(
-    channel: ChannelCore,
-    consumer: Consumer,
-    tag: int,
-    redelivered: int,
-    exchange: bytes,
-    routing_key: bytes,
-    header: bytes,
-    body: bytes,
-) -> None:
     connection = channel.connection
     delivery = connection.delivery(
         channel,
@@ -74,22 +53,56 @@ def _delivered(
         consumer.tag,
         tag,
         redelivered & 1 != 0,
-        _text(exchange),
-        _text(routing_key),
-        body,
-        header,
-        connection.basic_properties,
+        exchange,
+        routing_key,
         consumer.no_ack,
     )
-    channel.unsettled.add(delivery)
-    connection.events.append(delivery)
+    # Most messages of a queue have the same properties and size as the one before: then their header frames
+    # and the heads of their body frames are the same bytes, and one comparison stands for reading both.
+    lead = channel.lead
+    start = end + 1 + len(lead)
+    stop = start + channel.lead_size
+    if lead and data.startswith(lead, end + 1) and stop < len(data) and data[stop] == END:
+        delivery.header = channel.lead_header
+        delivery.body = data[start:stop]
+        channel.unsettled.add(delivery)
+        connection.events.append(delivery)
+        return stop + 1
+    content = whole_content(
+        data, end + 1, channel.number, _BASIC, connection.payload_limit, connection.max_message_size
+    )
+    if content is None:
+        channel.await_content("basic.deliver", _BASIC, partial(_delivered, delivery))
+        return end + 1
+    header, body, after = content
+    if body:
+        channel.lead = data[end + 1 : after - len(body) - 1]
+        channel.lead_header, channel.lead_size = header, len(body)
+    _delivered(delivery, header, body)
+    return after
 
 
-def _text(raw: bytes) -> str:
+def _learn_names(channel: ChannelCore, raw: bytes) -> tuple[str, str]:
+    """Decode exchange and routing key, which are the same for most messages of a consumer, and keep them."""
     try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return raw.decode("utf-8", "surrogateescape")
+        exchange, offset = decode_short_string(raw, 0)
+        routing_key, offset = decode_short_string(raw, offset)
+    except IndexError:
+        offset = len(raw) + 1
+    if offset > len(raw):
+        raise truncated("basic.deliver")
+    if len(channel.names) >= _MAX_NAMES:
+        channel.names.clear()
+    names = channel.names[raw] = exchange, routing_key
+    return names
+
+
+def _delivered(delivery: events.Delivered, header: bytes, body: bytes) -> None:
+    channel = delivery.core
+    delivery.header = header
+    delivery.body = body
+    channel.unsettled.add(delivery)
+    channel.connection.events.append(delivery)
 
 
 def _get_ok(channel: ChannelCore, data: bytes, offset: int, end: int) -> int:
@@ -109,11 +122,10 @@ def _got(channel: ChannelCore, request: Waiting, method: amqp.BasicGetOk, header
         method.redelivered,
         method.exchange,
         method.routing_key,
-        body,
-        header,
-        connection.basic_properties,
         getattr(request.request, "no_ack", False),
     )
+    delivery.header = header
+    delivery.body = body
     delivery.message_count = method.message_count
     channel.unsettled.add(delivery)
     del channel.waiting[0]
@@ -127,7 +139,7 @@ def _return(channel: ChannelCore, data: bytes, offset: int, end: int) -> int:
 
 
 def _returned(channel: ChannelCore, method: amqp.BasicReturn, header: bytes, body: bytes) -> None:
-    content = events.Content(body, header, channel.connection.basic_properties)
+    content = events.Content(channel.connection.basic_properties, header, body)
     message = events.Returned(
         channel, method.reply_code, method.reply_text, method.exchange, method.routing_key, content
     )

@@ -113,6 +113,7 @@ class ChannelCore:
         self.mode = Mode.PLAIN
         #: Why the channel is closed, once it is.
         self.error: Closed | None = None
+        self.basic_properties = connection.basic_properties
         #: What a user of the core wants to find here; the core does not look at it.
         self.owner: Any = None
         #: False while the peer has asked us not to publish (``channel.flow``).
@@ -124,6 +125,13 @@ class ChannelCore:
         self.waiting: deque[Waiting] = deque()
         #: Consumers by their tags as they stand on the wire.
         self.consumers: dict[bytes, Consumer] = {}
+        #: Exchanges and routing keys of deliveries by their form on the wire.
+        self.names: dict[bytes, tuple[str, str]] = {}
+        #: What stood between the method and the body of the last delivery, the properties in it, and how
+        #: long the body was.
+        self.lead = b""
+        self.lead_header = b""
+        self.lead_size = 0
         #: Deliveries for tags that nobody registered, returned messages that nobody published.
         self.strays = 0
         rows = connection.rows(ChannelState.CLOSED)
@@ -396,7 +404,7 @@ class ChannelCore:
 
     def _requested_with_content(self, method: Method, header: bytes, body: bytes) -> None:
         properties = self.connection.dialect.properties[method.index >> 16]
-        content = Content(body, header, properties)
+        content = Content(properties, header, body)
         self.connection.events.append(Requested(self, method, content))
 
     # ----------------------------------------------------------------------- the end

@@ -45,6 +45,9 @@ class Channel(Protocol):
     number: int
     owner: Any
     error: Closed | None
+    connection: Any
+    unsettled: Any
+    basic_properties: type[Properties]
 
     def send(self, method: Method, token: Any = None) -> None:
         """Send a method."""
@@ -59,14 +62,14 @@ class Content:
     The properties are decoded when somebody asks for them: most consumers never do.
     """
 
-    __slots__ = ("_properties", "body", "header", "properties_class")
+    __slots__ = ("_properties", "_properties_class", "body", "header")
 
-    def __init__(self, body: bytes, header: bytes, properties_class: type[Properties]) -> None:
-        self.body = body
+    def __init__(self, properties_class: type[Properties], header: bytes, body: bytes) -> None:
+        self._properties_class = properties_class
+        self._properties: Properties | None = None
         #: The properties in their encoded form.
         self.header = header
-        self.properties_class = properties_class
-        self._properties: Properties | None = None
+        self.body = body
 
     @property
     def properties(self) -> Any:
@@ -77,7 +80,7 @@ class Content:
                 settled all the same.
         """
         if self._properties is None:
-            self._properties = self.properties_class.decode(self.header, 0, len(self.header))
+            self._properties = self._properties_class.decode(self.header, 0, len(self.header))
         return self._properties
 
 
@@ -105,12 +108,9 @@ class Delivered(Content):
         redelivered: bool,
         exchange: str,
         routing_key: str,
-        body: bytes,
-        header: bytes,
-        properties_class: type[Properties],
         settled: bool,
     ) -> None:
-        # Not by super(): this is made for every message.
+        # One is made for every message: without super(), and the content is set when it is there.
         #: The channel that gave it, and the only one that can settle it.
         self.core = core
         #: The token that came with ``basic.consume``; None for a tag that nobody registered.
@@ -120,12 +120,10 @@ class Delivered(Content):
         self.redelivered = redelivered
         self.exchange = exchange
         self.routing_key = routing_key
-        self.body = body
-        self.header = header
-        self.properties_class = properties_class
-        self._properties = None
         #: True once it was acked, nacked or rejected, and from the start where no ack is wanted.
         self.settled = settled
+        self._properties_class = core.basic_properties
+        self._properties = None
         #: How many messages are left in the queue; only an answer to ``basic.get`` knows.
         self.message_count: int | None = None
 
@@ -151,7 +149,7 @@ class Returned(Content):
         routing_key: str,
         content: Content,
     ) -> None:
-        super().__init__(content.body, content.header, content.properties_class)
+        super().__init__(content._properties_class, content.header, content.body)
         self.channel = channel
         self.reply_code = reply_code
         self.reply_text = reply_text
