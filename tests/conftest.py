@@ -1,14 +1,15 @@
 """What every test gets: a watch on the log, and the marks that make docs/conformance.md."""
 
 import gc
-from collections.abc import Generator, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 from twisted.logger import globalLogBeginner
 
 from tests.conformance import Results, rows
 from tests.logged import LoggedErrors
+
+pytest_plugins = ["tests.brokers_plugin"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -36,15 +37,3 @@ def logged_errors() -> Iterator[LoggedErrors]:
     left = errors.stop()
     if left:
         pytest.fail(f"logged, and not expected:\n{left}", pytrace=False)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item,
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Write into the report on which broker the test ran, where pytest-xdist carries it along."""
-    report = yield
-    if isinstance(item, pytest.Function) and "broker" in item.fixturenames:
-        broker: Any = item.funcargs.get("broker")
-        report.user_properties.append(("broker", f"RabbitMQ {broker.version}" if broker else "no broker"))
-    return report
