@@ -18,7 +18,7 @@ from txamqpx.protocol.content import whole_content
 from txamqpx.protocol.frames import END
 from txamqpx.spec import amqp0_9_1 as amqp
 from txamqpx.spec.base import truncated
-from txamqpx.spec.wire import decode_short_string, encode_short_string
+from txamqpx.spec.wire import decode_short_string
 
 __all__ = ["CLIENT_HANDLERS", "SERVER_HANDLERS", "WHILE_CLOSING", "Handler"]
 
@@ -180,7 +180,7 @@ def _settled(
 def _cancel(channel: ChannelCore, data: bytes, offset: int, end: int) -> int:
     method = amqp.BasicCancel.decode(data, offset, end)
     # The tag stays registered: RabbitMQ 4.3 may go on delivering for it until we cancel it too.
-    consumer = channel.consumers.get(encode_short_string(method.consumer_tag)[1:])
+    consumer = channel.consumers.get(data[offset + 1 : offset + 1 + data[offset]])
     if not method.no_wait:
         channel.send(amqp.BasicCancelOk(method.consumer_tag))
     token: Any = consumer.token if consumer else None

@@ -60,6 +60,8 @@ _pack_ack = struct.Struct(">BHIIQBB").pack
 
 _PUBLISH = amqp.BasicPublish.index
 _ACK = amqp.BasicAck.index
+_CANCEL_OK = amqp.BasicCancelOk.index
+_CLOSE = amqp.ChannelClose.index
 
 
 @define
@@ -176,12 +178,13 @@ class ChannelCore:
                 reply_code=406,
                 operation=method.name,
             )
-        if method.expects_reply and self.connection.outbox.size > self.connection.outbox.most:
-            raise OutboxFull(f"{self.connection.outbox.size} bytes wait to be written already")
+        outbox = self.connection.outbox
+        if method.expects_reply and outbox.size > outbox.most and index != _CLOSE:
+            raise OutboxFull(f"{outbox.size} bytes wait to be written already, the limit is {outbox.most}")
         prepare = self.connection.preparations.get(index)
         if prepare is not None:
             prepare(self, method, consumer)
-        self.connection.outbox.append(frame(METHOD, self.number, payload))
+        outbox.append(frame(METHOD, self.number, payload))
         if state is not self.state:
             self._move(state)
         if method.expects_reply:
@@ -297,6 +300,12 @@ class ChannelCore:
             self.mode = Mode.TRANSACTION
             self.unsettled.begin()
 
+    def _before_tx_commit(self, method: Method, consumer: Any) -> None:
+        self.unsettled.begin()  # now, as what is settled before the answer belongs to the next transaction
+
+    def _before_tx_rollback(self, method: Method, consumer: Any) -> None:
+        self.unsettled.undo()
+
     def _before_close(self, method: amqp.ChannelClose, consumer: Any) -> None:
         error = ChannelClosed.from_reply(method.reply_code, method.reply_text, by_peer=False)
         self.error = error
@@ -376,12 +385,9 @@ class ChannelCore:
         request = self.expect(kind)
         method = kind.decode(data, offset, end)
         del self.waiting[0]
-        if kind is amqp.BasicCancelOk and isinstance(request.request, amqp.BasicCancel):
-            self.consumers.pop(encode_short_string(request.request.consumer_tag)[1:], None)
-        elif kind is amqp.TxCommitOk:
-            self.unsettled.begin()
-        elif kind is amqp.TxRollbackOk:
-            self.unsettled.undo()
+        if kind.index == _CANCEL_OK:
+            asked: Any = request.request
+            self.consumers.pop(encode_short_string(asked.consumer_tag)[1:], None)
         self.connection.events.append(Replied(self, request.token, method))
 
     def expect(self, kind: type[Method]) -> Waiting:
@@ -414,6 +420,7 @@ class ChannelCore:
         self.error = error
         if self.state is not ChannelState.CLOSED:
             self._move(ChannelState.CLOSED)
+        self._sent = {}  # a number may be opened again, but as another channel
         self._fail_all(error, connection_ended=connection_ended)
         self.unsettled.forget()
         self._assembly = None
@@ -442,7 +449,9 @@ class ChannelCore:
     def _publish_error(self, error: Closed, seq: int, culprit: int | None, position: int) -> AMQPError:
         if seq == culprit:
             return error.copy()
-        if position > self.connection.outbox.taken or (culprit is not None and seq > culprit):
+        # Before a close of our own, what waits in the outbox is still written.
+        unheard = error.by_peer and position > self.connection.outbox.taken
+        if unheard or (culprit is not None and seq > culprit):
             return caused(NotPublished(f"the channel was closed before its turn: {error}"), error)
         return caused(OutcomeUnknown(f"the channel was closed before the answer: {error}"), error)
 
@@ -459,6 +468,8 @@ CLIENT_PREPARATIONS: dict[int, Preparation] = {
     amqp.BasicRecoverAsync.index: ChannelCore._before_recover,
     amqp.ConfirmSelect.index: ChannelCore._before_confirm_select,
     amqp.TxSelect.index: ChannelCore._before_tx_select,
+    amqp.TxCommit.index: ChannelCore._before_tx_commit,
+    amqp.TxRollback.index: ChannelCore._before_tx_rollback,
     amqp.ChannelClose.index: ChannelCore._before_close,
 }
 

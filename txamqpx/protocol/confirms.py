@@ -134,15 +134,15 @@ class ConfirmLedger:
         if error.operation != "basic.publish":
             return None
         text = error.reply_text
-        for seq, (_, _, exchange, _, _, properties, body) in self._entries.items():
+        for seq, (_, _, exchange, key, _, properties, body) in self._entries.items():
             if error.exchange is not None:
-                fits = exchange == error.exchange
+                fits = exchange == error.exchange and ("topic '" not in text or f"topic '{key}'" in text)
             elif "user_id" in text:
                 user_id = properties.as_dict().get("user_id")
-                fits = user_id is not None and f"'{user_id}'" in text
+                fits = user_id is not None and f"set to '{user_id}'" in text
             elif "expiration" in text:
                 expiration = properties.as_dict().get("expiration")
-                fits = expiration is not None and str(expiration) in text
+                fits = expiration is not None and f"'{expiration}'" in text
             elif "message size" in text:
                 fits = f"message size {len(body)} " in text
             else:

@@ -70,6 +70,9 @@ _unpack_index = struct.Struct(">I").unpack_from
 
 _TABLES = {role: compile_tables(role) for role in Role}
 
+# The states in which the handshake is over.
+_SETTLED = (ConnectionState.OPEN, ConnectionState.CLIENT_CLOSING, ConnectionState.SERVER_CLOSING)
+
 # A peer that sets no limit to frames still gets no larger ones from us: others wait for their turn.
 _LARGEST_FRAME = 131072
 
@@ -188,8 +191,8 @@ class Connection:
         if method.name == "connection.tune":
             self.proposed = tuning_in(method)
         self.state = _as_connection_state(state)
-        # The handshake answers what it asked itself.
-        if method.expects_reply and token is not None:
+        # What a handshake asks is answered to the handshake, by the state that follows.
+        if method.expects_reply and self.state in _SETTLED:
             self.waiting.append(Waiting(method, token))
 
     def close(self, token: Any = None, reply_code: int = 200, reply_text: str = "") -> None:
@@ -242,7 +245,7 @@ class Connection:
                 self._read(data)
             except DecodeError as error:
                 self._fail(caused(RemoteProtocolError(str(error), reply_code=502), error))
-            except (RemoteProtocolError, Closed) as error:
+            except AMQPError as error:
                 self._fail(error)
         return self.take_events()
 
@@ -335,9 +338,10 @@ class Connection:
                 raise RemoteProtocolError(f"a heartbeat on channel {number}", reply_code=501)
         elif kind not in (METHOD, HEADER, BODY):
             raise Silent(f"a frame of unknown type {kind}", reply_code=501)
+        elif closing and (number or kind != METHOD):
+            pass  # after a close everything is discarded but the answer to it (class connection, close)
         elif number:
-            if not closing:
-                self._receive_on_unused(kind, number, data, offset, end)
+            self._receive_on_unused(kind, number, data, offset, end)
         elif kind != METHOD:
             raise RemoteProtocolError("a content frame on channel 0", reply_code=504)
         elif end - offset < 4:
@@ -440,11 +444,12 @@ class Connection:
             and not isinstance(error, Silent)
             and self._greeted
             and self.state is not ConnectionState.AWAIT_START
+            and self.error is None  # else our close has been sent
         )
         if speak and isinstance(error, RemoteProtocolError):
             text = str(error).encode()[:255].decode("utf-8", "ignore")
             close = self.dialect.new("connection.close", reply_code=error.reply_code, reply_text=text)
-            self.outbox.append(frame(METHOD, 0, close.encode()))
+            self.outbox.append_urgent(frame(METHOD, 0, close.encode()))  # what waits will not be heard
         # A server's last word to a client that speaks another protocol is in the outbox.
         self.end(error, flush=speak or not self._greeted)
 

@@ -25,7 +25,7 @@ from txamqpx.protocol.events import Event, Opened
 from txamqpx.protocol.frames import METHOD, Silent, check_greeting
 from txamqpx.protocol.outbox import Outbox
 from txamqpx.protocol.states import ConnectionState, Role
-from txamqpx.protocol.tuning import Tuning, negotiate
+from txamqpx.protocol.tuning import FRAME_MIN_SIZE, Tuning, negotiate
 from txamqpx.spec.base import Method
 from txamqpx.spec.dialect import Dialect
 
@@ -260,4 +260,11 @@ class ServerHandshake:
                     reply_code=530,
                     operation=method.name,
                 )
+        if 0 < tuning.frame_max < FRAME_MIN_SIZE:
+            raise RemoteProtocolError(
+                f"negotiated frame_max = {tuning.frame_max} is lower than the minimum allowed value "
+                f"({FRAME_MIN_SIZE})",
+                reply_code=530,
+                operation=method.name,
+            )
         connection.agree(evolve(tuning, channel_max=tuning.channel_max or 0xFFFF))

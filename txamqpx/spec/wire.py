@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -45,6 +45,9 @@ MAX_DEPTH = 32  # deeper than any header seen (x-death is 2); bounds recursion o
 _short = struct.Struct(">H")
 _long = struct.Struct(">I")
 _long_long = struct.Struct(">Q")
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND = timedelta(seconds=1)
 
 
 class RawTimestamp(int):
@@ -144,10 +147,10 @@ def encode_timestamp(value: datetime | RawTimestamp) -> bytes:
         raise EncodeError(f"must be an aware datetime, not {type(value).__name__}")
     if value.tzinfo is None or value.utcoffset() is None:
         raise EncodeError("must be an aware datetime: a naive one means another moment on each machine")
-    seconds = value.timestamp()
+    seconds = (value - _EPOCH) // _SECOND  # not by timestamp(): a float may round up what is to be cut off
     if seconds < 0:
         raise EncodeError("must not be before 1970")
-    return _long_long.pack(int(seconds))
+    return _long_long.pack(seconds)
 
 
 def encode_table(value: Mapping[str, Any] | None) -> bytes:
@@ -205,7 +208,8 @@ def _encode_decimal(value: Decimal, depth: int) -> bytes:
     assert isinstance(exponent, int)  # only infinities and NaN have a letter there
     if abs(exponent) > 255:
         raise EncodeError(f"{value} has an exponent beyond 255")
-    unscaled = int("".join(map(str, digits))) * (10 ** max(exponent, 0)) * (-1 if sign else 1)
+    # Ten digits are all that 32 bits hold, and Python refuses to make an int of very many.
+    unscaled = int("".join(map(str, digits[:11]))) * (10 ** max(exponent, 0)) * (-1 if sign else 1)
     if not -0x80000000 <= unscaled <= 0x7FFFFFFF:
         raise EncodeError(f"{value} has more digits than 32 bits hold")
     return struct.pack(">cBi", b"D", max(-exponent, 0), unscaled)
