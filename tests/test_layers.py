@@ -19,7 +19,6 @@ RANKS = {
     "txamqpx.protocol": 2,
     "txamqpx.message": 3,
     "txamqpx.params": 3,
-    "txamqpx.topology": 3,
     "txamqpx.interfaces": 4,
     "txamqpx.channel": 5,
     "txamqpx.channel_methods": 5,
@@ -113,8 +112,8 @@ def test_the_library_keeps_the_ranks() -> None:
     assert violations(sources()) == []
 
 
-def test_every_module_is_seen() -> None:
-    assert {"txamqpx", "txamqpx.errors", "txamqpx.spec", "txamqpx.spec.wire"} <= sources().keys()
+def test_the_ranks_are_those_of_modules_that_exist() -> None:
+    assert sources().keys() >= RANKS.keys() | {"txamqpx", "txamqpx.spec.wire"}
 
 
 @pytest.mark.parametrize(
