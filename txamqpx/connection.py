@@ -50,6 +50,13 @@ __all__ = ["AMQPClientFactory", "AMQPProtocol", "client_properties"]
 
 T = TypeVar("T")
 
+# How much is read at once.  Twisted's own size suits small messages, of which it holds hundreds; large ones
+# cost less the more of them come with one system call, so the size follows what a full read brought.
+SMALLEST_READ = 64 * 1024
+LARGEST_READ = 256 * 1024
+FEW_EVENTS = 150
+MANY_EVENTS = 350
+
 # What a peer that we have said goodbye to, or that broke the protocol, gets to take our last words.
 FAREWELL = 1.0
 
@@ -105,9 +112,11 @@ class AMQPProtocol(Protocol):
         self._deadline: IDelayedCall | None = None
         self._dispatching = False
         self._ended = False
+        self._read_size = SMALLEST_READ
         self._hooks = Hooks(self.delegate)
+        self._channel_events = ChannelEvents(self._hooks)
         self._on: dict[type[Any], Callable[[Any], object]] = {
-            **ChannelEvents(self._hooks).table,
+            **self._channel_events.table,
             events.Tuned: self._on_tuned,
             events.Opened: self._on_opened,
             events.Blocked: self._on_blocked,
@@ -318,7 +327,19 @@ class AMQPProtocol(Protocol):
         """Take bytes; nothing that they or our callbacks do leaves here as an exception."""
         if self._pulse is not None:
             self._pulse.received = self.clock.seconds()
-        self._deliver_events(self.core.receive_data(data))
+        happened = self.core.receive_data(data)
+        if len(data) >= self._read_size:
+            self._adapt_reads(len(happened))
+        self._deliver_events(happened)
+
+    def _adapt_reads(self, happened: int) -> None:
+        if happened < FEW_EVENTS:
+            self._read_size = min(self._read_size * 2, LARGEST_READ)
+        elif happened > MANY_EVENTS:
+            self._read_size = SMALLEST_READ
+        transport: Any = self.transport
+        if hasattr(transport, "bufferSize"):  # a socket; TLS reads through one of its own
+            transport.bufferSize = self._read_size
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Give everything back that waits."""
@@ -347,6 +368,9 @@ class AMQPProtocol(Protocol):
                     except Exception:
                         self.log.failure("while dealing with {event}", event=event)
                 happened = self.core.take_events()
+                if not happened:
+                    self._channel_events.settle()
+                    happened = self.core.take_events()
         finally:
             self._dispatching = False
         self._writer.flush()

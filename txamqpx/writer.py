@@ -19,8 +19,11 @@ __all__ = ["HIGH_WATER", "MAX_IN_TRANSPORT", "Writer"]
 # More than this much in the transport only costs copies, and makes heartbeats wait behind it.
 MAX_IN_TRANSPORT = 128 * 1024
 
+# The transport looks at each piece, which costs more than joining them where they are small.
+MANY = 32
+
 # When more waits in our outbox, whoever publishes without confirms does better to wait.
-HIGH_WATER = 1024 * 1024
+HIGH_WATER = 256 * 1024
 
 
 @implementer(IPushProducer)
@@ -75,7 +78,10 @@ class Writer:
         if outbox and not self._paused:
             while outbox and not self._paused:
                 pieces = outbox.take(MAX_IN_TRANSPORT)
-                self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+                if len(pieces) > MANY:
+                    self._transport.write(b"".join(pieces))
+                else:
+                    self._transport.writeSequence(pieces)
             self._wrote()
         if self._waiting and self.writable:
             waiting, self._waiting = self._waiting, []

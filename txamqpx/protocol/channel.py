@@ -228,10 +228,11 @@ class ChannelCore:
             raise self.refusal("basic.publish")
         content = self._publishes.encode(body, exchange, routing_key, properties, mandatory)
         outbox = self.connection.outbox
-        if outbox.size + len(content) > outbox.most:
+        size = len(content) if isinstance(content, bytes) else sum(map(len, content))
+        if outbox.size + size > outbox.most:
             raise OutboxFull(f"{outbox.size} bytes wait to be written already, the limit is {outbox.most}")
         # From here on nothing can fail.
-        outbox.append(content)
+        outbox.append(content, size)
         if self.confirms is None:
             return False
         self.confirms.register((token, outbox.appended, exchange, routing_key, mandatory, properties, body))

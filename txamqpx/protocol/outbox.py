@@ -16,7 +16,7 @@ class Outbox:
         wake: Called when nothing waits and something is about to.
     """
 
-    __slots__ = ("_pieces", "_urgent", "appended", "most", "size", "taken", "wake")
+    __slots__ = ("_pieces", "_split", "_urgent", "appended", "most", "size", "taken", "wake")
 
     def __init__(self, most: int, wake: Callable[[], object]) -> None:
         self.most = most
@@ -27,16 +27,25 @@ class Outbox:
         #: came near the transport.
         self.appended = 0
         self.taken = 0
-        self._pieces: deque[bytes] = deque()
+        self._pieces: deque[bytes | tuple[bytes, ...]] = deque()
+        # How many of them are in parts.
+        self._split = 0
         self._urgent: list[bytes] = []
 
-    def append(self, frames: bytes) -> None:
-        """Append whole frames."""
+    def append(self, frames: bytes | tuple[bytes, ...], size: int | None = None) -> None:
+        """Append whole frames, or the parts of them: joining a large body would copy it for nothing.
+
+        Args:
+            frames: The bytes.
+            size: How many they are; needed for parts.
+        """
         pieces = self._pieces
         if not pieces:
             self.wake()
         pieces.append(frames)
-        self.size += len(frames)
+        if type(frames) is tuple:
+            self._split += 1
+        self.size += len(frames) if size is None else size
         self.appended += 1
 
     def append_urgent(self, frames: bytes) -> None:
@@ -50,17 +59,23 @@ class Outbox:
         """Take the urgent ones, then pieces until ``most`` bytes are passed."""
         taken, self._urgent = self._urgent, []
         pieces = self._pieces
-        if most is None or self.size <= most:
+        if not self._split and (most is None or self.size <= most):
             self.taken += len(pieces)
-            taken += pieces
+            taken += pieces  # type: ignore[arg-type]  # none of them is in parts
             pieces.clear()
             self.size = 0
             return taken
         size = 0
-        while size < most and pieces:
+        while pieces and (most is None or size < most):
             piece = pieces.popleft()
-            size += len(piece)
-            taken.append(piece)
+            if type(piece) is tuple:
+                self._split -= 1
+                taken += piece
+                size += sum(map(len, piece))
+            else:
+                assert type(piece) is bytes
+                taken.append(piece)
+                size += len(piece)
             self.taken += 1
         self.size -= size
         return taken

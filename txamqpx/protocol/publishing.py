@@ -12,6 +12,9 @@ __all__ = ["PublishFrames", "content_header"]
 
 _END = b"\xce"
 
+# Below this a copy costs less than what it takes to carry three parts.
+_WORTH_PARTS = 8192
+
 # Method frames are kept per exchange and routing key; keys without end are not.
 _MAX_KEPT = 512
 
@@ -54,8 +57,8 @@ class PublishFrames:
 
     def encode(
         self, body: bytes, exchange: str, routing_key: str, properties: Properties, mandatory: bool
-    ) -> bytes:
-        """Return the frames of one publish: method, header and bodies.
+    ) -> bytes | tuple[bytes, ...]:
+        """Return the frames of one publish: method, header and bodies; a large one in parts.
 
         Raises:
             EncodeError: A name or a property does not fit.
@@ -67,6 +70,8 @@ class PublishFrames:
         if size != self._size or properties is not self._properties:
             self._remember(properties, size)
         if 0 < size <= self._payload_max:
+            if size > _WORTH_PARTS:
+                return method + self._header, body, _END
             return b"".join((method, self._header, body, _END))
         return b"".join((method, self._header, body_frames(self._channel, body, self._tuning.frame_max)))
 
