@@ -79,7 +79,7 @@ class Channel(ChannelMethods):
         core.owner = self
         self._opened: Once[Channel] = Once()
         self._closed: Once[AMQPError] = Once()
-        self._confirmed: list[Deferred[None]] = []
+        self._confirmed: list[tuple[int, Deferred[None]]] = []
 
     def __repr__(self) -> str:
         return f"<Channel {self.number} of {self.protocol!r}, {self.core.state.value}>"
@@ -241,7 +241,7 @@ class Channel(ChannelMethods):
         if not self.unconfirmed:
             return succeed(None)
         deferred: Deferred[None] = Deferred()
-        self._confirmed.append(deferred)
+        self._confirmed.append((self.next_publish_seq_no, deferred))
         return deferred if timeout is None else self.protocol.limited(deferred, "confirms", timeout)
 
     # ----------------------------------------------------------------------- consuming
@@ -342,10 +342,9 @@ class Channel(ChannelMethods):
 
     def confirms_settled(self) -> None:
         """Take note that the broker has spoken of some publishes."""
-        if self._confirmed and not self.unconfirmed:
-            waiting, self._confirmed = self._confirmed, []
-            for deferred in waiting:
-                deferred.callback(None)
+        confirms = self.core.confirms  # None once the channel is over, and with it every publish
+        while self._confirmed and (confirms is None or self._confirmed[0][0] <= confirms.oldest):
+            self._confirmed.pop(0)[1].callback(None)
 
 
 def _to_none(_: object) -> None:

@@ -63,6 +63,7 @@ class ChannelEvents:
 
     def __init__(self, hooks: Hooks) -> None:
         self._hooks = hooks
+        self._spoken_of: set[Any] = set()
         #: What to do with each kind of event.
         self.table: Mapping[type[Any], Callable[[Any], object]] = {
             Delivery: self._delivered,
@@ -77,6 +78,14 @@ class ChannelEvents:
             events.ChannelEnded: self._channel_ended,
             events.Requested: self._requested,
         }
+
+    def settle(self) -> None:
+        """Let go whoever waits for confirms: to be called when no event is left.
+
+        Until then the ledger is ahead of the publishes' Deferreds.
+        """
+        while self._spoken_of:
+            self._spoken_of.pop().confirms_settled()
 
     def _delivered(self, delivery: Delivery) -> None:
         consumer = delivery.consumer
@@ -101,7 +110,7 @@ class ChannelEvents:
         for token in event.tokens:
             token.callback(outcome)
         channel = event.channel.owner
-        channel.confirms_settled()
+        self._spoken_of.add(channel)
         if self._hooks.hears_confirms:
             self._hooks.tell("publish_confirmed", channel, event.delivery_tag, event.multiple)
 
@@ -109,7 +118,7 @@ class ChannelEvents:
         for token in event.tokens:
             token.errback(Failure(Nacked(f"the broker refused the message (number {event.delivery_tag})")))
         channel = event.channel.owner
-        channel.confirms_settled()
+        self._spoken_of.add(channel)
         self._hooks.tell("publish_nacked", channel, event.delivery_tag, event.multiple)
 
     def _unrouted(self, event: events.Unrouted) -> None:

@@ -42,6 +42,11 @@ class ConfirmLedger:
     def __iter__(self) -> Iterator[tuple[int, Entry]]:
         return iter(self._entries.items())
 
+    @property
+    def oldest(self) -> int:
+        """The lowest number that is outstanding; the next one to be given if none is."""
+        return next(iter(self._entries), self.next_seq)
+
     def register(self, entry: Entry) -> int:
         """Number a publish; to be called in the same breath in which its bytes are appended."""
         seq = self.next_seq
