@@ -22,14 +22,14 @@ BATCH = WINDOW // 2
 def _publish(size: int, count: int) -> Work:
     core, channel = opened()
     publish = publisher(channel, size)
+    outbox, before = core.outbox, core.outbox.taken
 
     def work() -> int:
-        done = 0
-        while done < count:
-            for token in range(min(BATCH, count - done)):
+        for begin in range(0, count, BATCH):
+            for token in range(min(BATCH, count - begin)):
                 publish(token)
-            done += len(core.outbox.take())
-        return done
+            outbox.take()
+        return outbox.taken - before
 
     return work
 
