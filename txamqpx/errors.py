@@ -108,6 +108,7 @@ __all__ = [
     "VhostAccessDenied",
     "caused",
     "printable",
+    "twin",
 ]
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -132,6 +133,14 @@ def caused(error: E, cause: BaseException | None) -> E:
     """Return ``error`` with its cause set: ``raise ... from ...`` for errors that travel as values."""
     error.__cause__ = cause
     return error
+
+
+def twin(error: E) -> E:
+    """Return an equal error of its own: one that is raised twice gathers foreign tracebacks."""
+    other = type(error).__new__(type(error))
+    other.args = error.args
+    other.__dict__.update(error.__dict__)
+    return caused(other, error.__cause__)
 
 
 # --------------------------------------------------------------------------- closed by a reply code
@@ -241,17 +250,8 @@ class Closed(AMQPError):
         )
 
     def copy(self) -> Self:
-        """Return an equal error of its own: one that is raised twice gathers foreign tracebacks."""
-        twin = type(self)(
-            self.reply_text,
-            reply_code=self.reply_code,
-            class_id=self.class_id,
-            method_id=self.method_id,
-            operation=self.operation,
-            by_peer=self.by_peer,
-        )
-        twin.__cause__ = self.__cause__
-        return twin
+        """Return an equal error of its own; see ``twin``."""
+        return twin(self)
 
     def __str__(self) -> str:
         said = " ".join(filter(None, (str(self.reply_code or ""), self.reply_text)))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from txamqpx.errors import AMQPError
+from txamqpx.errors import AMQPError, twin
 
 __all__ = ["AlreadyFired", "Once"]
 
@@ -19,20 +20,25 @@ class AlreadyFired(AMQPError):
 
 
 class Once(Generic[T]):
-    """A result to come.  Each waiter has a Deferred of its own, so what one does with it hurts no other."""
+    """A result to come.  Each waiter has a Deferred of its own, so what one does with it hurts no other.
+
+    Attributes:
+        fired: Whether it has happened.
+    """
 
     def __init__(self) -> None:
         self._waiters: list[Deferred[T]] = []
-        self._result: T | Failure | None = None
+        self._give: Callable[[Deferred[T]], None] | None = None
         self.fired = False
 
     def wait(self) -> Deferred[T]:
         """Return a Deferred of the result; cancelling it cancels only itself."""
-        deferred: Deferred[T] = Deferred()
-        if self.fired:
+        if self._give is not None:
+            deferred: Deferred[T] = Deferred()
             self._give(deferred)
-        else:
-            self._waiters.append(deferred)
+            return deferred
+        deferred = Deferred(self._waiters.remove)  # who gives up is not kept
+        self._waiters.append(deferred)
         return deferred
 
     def fire(self, result: T) -> None:
@@ -41,27 +47,20 @@ class Once(Generic[T]):
         Raises:
             AlreadyFired: It has happened before.
         """
-        self._happen(result)
+        self._happen(lambda deferred: deferred.callback(result))
 
-    def fail(self, error: BaseException) -> None:
-        """Let it fail; each waiter gets a Failure of its own.
+    def fail(self, error: AMQPError) -> None:
+        """Let it fail; each waiter gets an error of its own.
 
         Raises:
             AlreadyFired: It has happened before.
         """
-        self._happen(Failure(error))
+        self._happen(lambda deferred: deferred.errback(Failure(twin(error))))
 
-    def _happen(self, result: T | Failure) -> None:
+    def _happen(self, give: Callable[[Deferred[T]], None]) -> None:
         if self.fired:
             raise AlreadyFired("this has happened before")
         self.fired = True
-        self._result = result
-        waiters, self._waiters = self._waiters, []
-        for deferred in waiters:
-            self._give(deferred)
-
-    def _give(self, deferred: Deferred[T]) -> None:
-        if isinstance(self._result, Failure):
-            deferred.errback(Failure(self._result.value))
-        else:
-            deferred.callback(self._result)  # type: ignore[arg-type]  # None is a T if it is the result
+        self._give = give
+        while self._waiters:  # one of them may give up while another is told
+            give(self._waiters.pop(0))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from threading import get_ident
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.python import threadable
 from zope.interface import implementer
@@ -46,7 +47,8 @@ class Writer:
         self._paused = False
         self._held = False
         self._later: IDelayedCall | None = None
-        self._waiting: list[Deferred[None]] = []
+        self._waiting: deque[Deferred[None]] = deque()
+        self._end: Callable[[], AMQPError] | None = None
 
     def start(self, transport: Any) -> None:
         """Write to ``transport`` from now on, at the pace that it can take."""
@@ -83,17 +85,15 @@ class Writer:
                 else:
                     self._transport.writeSequence(pieces)
             self._wrote()
-        if self._waiting and self.writable:
-            waiting, self._waiting = self._waiting, []
-            for deferred in waiting:
-                deferred.callback(None)
+        while self._waiting and self.writable:  # whoever is told may write so much that the others wait on
+            self._waiting.popleft().callback(None)
 
     def _flush_later(self) -> None:
         self._later = None
         self.flush()
 
     def finish(self) -> None:
-        """Hand all that waits to the transport, whatever its pace, and leave the rest to it."""
+        """Hand the transport what is urgent, whatever its pace, with what it takes of the rest."""
         if self._transport is not None:
             self._paused = False
             self.flush()
@@ -114,18 +114,19 @@ class Writer:
 
     def when_writable(self) -> Deferred[None]:
         """Return a Deferred that fires once what is too much has been taken, or fails with the end."""
-        deferred: Deferred[None] = Deferred()
+        if self._end is not None:
+            return fail(self._end())
         if self.writable:
-            deferred.callback(None)
-        else:
-            self._waiting.append(deferred)
+            return succeed(None)
+        deferred: Deferred[None] = Deferred(self._waiting.remove)  # who gives up is not kept
+        self._waiting.append(deferred)
         return deferred
 
     def fail(self, error: Callable[[], AMQPError]) -> None:
-        """Let everybody who waits fail, each with an ``error`` of its own."""
-        waiting, self._waiting = self._waiting, []
-        for deferred in waiting:
-            deferred.errback(error())
+        """Let everybody who waits fail, now or later, each with an ``error`` of its own."""
+        self._end = error
+        while self._waiting:
+            self._waiting.popleft().errback(error())
 
     def pauseProducing(self) -> None:
         """Keep what is to be written: the transport has enough."""
