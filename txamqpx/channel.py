@@ -6,13 +6,23 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.python.failure import Failure
 
 from txamqpx.channel_methods import ChannelMethods
-from txamqpx.errors import AMQPError, EncodeError, LocalProtocolError
+from txamqpx.errors import (
+    AMQPError,
+    EncodeError,
+    LocalProtocolError,
+    NotPublished,
+    OutcomeUnknown,
+    caused,
+    twin,
+)
 from txamqpx.message import Confirmed, Delivery
 from txamqpx.once import Once
 from txamqpx.params import ConnectionParameters
 from txamqpx.protocol.channel import ChannelCore
+from txamqpx.protocol.outbox import Outbox
 from txamqpx.protocol.states import ChannelState
 from txamqpx.spec.amqp0_9_1 import (
     BasicAck,
@@ -169,14 +179,15 @@ class Channel(ChannelMethods):
         """
         if self.core.state is ChannelState.CLOSED:
             return succeed(None)
+        closed: Deferred[Any]
         if self.core.closing:
-            return self._closed.wait().addCallback(_to_none)
-        deferred: Deferred[ChannelCloseOk] = Deferred()
-        self.core.send(ChannelClose(reply_code, reply_text), deferred)
-        self.protocol.pump()
+            closed = self._closed.wait()
+        else:
+            closed = Deferred()
+            self.core.send(ChannelClose(reply_code, reply_text), closed)
+            self.protocol.pump()
         timeout = self.protocol.parameters.close_timeout
-        closed: Deferred[Any] = self.protocol.limited(deferred, "channel.close", timeout)
-        return closed.addCallback(_to_none)
+        return self.protocol.limited(closed, "channel.close", timeout).addCallback(_to_none)
 
     # ----------------------------------------------------------------------- publishing
 
@@ -212,11 +223,13 @@ class Channel(ChannelMethods):
             if not isinstance(body, bytes | bytearray | memoryview):
                 raise EncodeError(f"must be bytes, not {type(body).__name__}", "body")
             body = bytes(body)
+        if properties is None:
+            properties = NO_PROPERTIES
+        elif type(properties) is not BasicProperties:
+            raise EncodeError(f"must be BasicProperties, not {type(properties).__name__}", "properties")
         deferred: Deferred[Confirmed | None] = Deferred()
         try:
-            waits = self.core.publish(
-                deferred, body, exchange, routing_key, properties or NO_PROPERTIES, mandatory
-            )
+            waits = self.core.publish(deferred, body, exchange, routing_key, properties, mandatory)
         except (EncodeError, LocalProtocolError):
             raise
         except AMQPError as error:
@@ -225,9 +238,10 @@ class Channel(ChannelMethods):
             return deferred
         if self.protocol.writable:
             deferred.callback(None)
-        else:
-            self.protocol.when_writable().addCallbacks(deferred.callback, deferred.errback)
-        return deferred
+            return deferred
+        written: Deferred[Any] = self.protocol.when_writable()
+        outbox = self.core.connection.outbox
+        return written.addErrback(_unless_taken, outbox, outbox.appended)
 
     def wait_for_confirms(self, timeout: float | None = None) -> Deferred[None]:
         """Wait until the broker has spoken of every publish so far, whatever it said.
@@ -236,12 +250,13 @@ class Channel(ChannelMethods):
             timeout: Seconds; None: no limit.
 
         Returns:
-            A Deferred of None; it fails with ``RPCTimeout``.
+            A Deferred of None; it fails with ``RPCTimeout``, or with the reason if the channel ends first.
         """
         if not self.unconfirmed:
             return succeed(None)
-        deferred: Deferred[None] = Deferred()
-        self._confirmed.append((self.next_publish_seq_no, deferred))
+        until = self.next_publish_seq_no
+        deferred: Deferred[None] = Deferred(lambda _: self._confirmed.remove((until, deferred)))
+        self._confirmed.append((until, deferred))
         return deferred if timeout is None else self.protocol.limited(deferred, "confirms", timeout)
 
     # ----------------------------------------------------------------------- consuming
@@ -284,10 +299,15 @@ class Channel(ChannelMethods):
 
         Raises:
             ConsumerTagInUse: This channel has a consumer of that tag; nothing was sent.
+            TypeError: ``handler`` cannot be called; nothing was sent.
         """
+        if handler is None:
+            handler = self._to_delegate
+        elif not callable(handler):
+            raise TypeError(f"a handler is called with each delivery, {type(handler).__name__} cannot be")
         tag = consumer_tag or self.core.next_consumer_tag()
         method = BasicConsume(queue, tag, no_local, no_ack, exclusive, False, arguments)
-        return self._call(method, consumer=handler or self._to_delegate)
+        return self._call(method, consumer=handler)
 
     def _to_delegate(self, delivery: Delivery) -> object:
         return self.protocol.delegate.message_delivered(self, delivery)
@@ -338,17 +358,26 @@ class Channel(ChannelMethods):
         if not self._opened.fired:
             self._opened.fail(reason)
         self._closed.fire(reason)
-        self.confirms_settled()
+        while self._confirmed:
+            self._confirmed.pop(0)[1].errback(twin(reason))
 
     def confirms_settled(self) -> None:
         """Take note that the broker has spoken of some publishes."""
-        confirms = self.core.confirms  # None once the channel is over, and with it every publish
-        while self._confirmed and (confirms is None or self._confirmed[0][0] <= confirms.oldest):
+        while self._confirmed and (confirms := self.core.confirms) is not None:
+            if self._confirmed[0][0] > confirms.oldest:
+                return
             self._confirmed.pop(0)[1].callback(None)
 
 
 def _to_none(_: object) -> None:
     return None
+
+
+def _unless_taken(failure: Failure, outbox: Outbox, position: int) -> Failure:
+    """Say that the outcome is unknown of a message that the transport has got."""
+    if failure.check(NotPublished) is not None and position <= outbox.taken:
+        raise caused(OutcomeUnknown(failure.getErrorMessage()), failure.value)
+    return failure
 
 
 def _none_if_empty(answer: Delivery | BasicGetOk | BasicGetEmpty) -> Delivery | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar, cast
 
@@ -21,6 +21,7 @@ from txamqpx.dispatch import ChannelEvents, Hooks
 from txamqpx.errors import (
     AMQPError,
     ConnectionClosed,
+    EncodeError,
     HandshakeTimeout,
     HeartbeatTimeout,
     LocalProtocolError,
@@ -32,7 +33,7 @@ from txamqpx.errors import (
 from txamqpx.interfaces import IDelegate
 from txamqpx.message import Delivery
 from txamqpx.once import Once
-from txamqpx.params import ConnectionParameters
+from txamqpx.params import ConnectionParameters, Secret
 from txamqpx.protocol import events
 from txamqpx.protocol.auth import make_mechanism
 from txamqpx.protocol.connection import Connection
@@ -235,9 +236,10 @@ class AMQPProtocol(Protocol):
             LocalProtocolError: The connection is not open.
         """
         answer: Deferred[ConnectionUpdateSecretOk] = Deferred()
+        secret = Secret(secret)  # a traceback may show the variables
         try:
             self.core.send(ConnectionUpdateSecret(secret, reason), answer)
-        except LocalProtocolError:
+        except (EncodeError, LocalProtocolError):
             raise
         except AMQPError as error:
             return fail(error)
@@ -299,13 +301,20 @@ class AMQPProtocol(Protocol):
     # ----------------------------------------------------------------------- reading
 
     def pause_reading(self) -> None:
-        """Stop reading: the broker is held up, on all channels; the peer's silence is not blamed on it."""
+        """Stop reading: the broker is held up, on all channels; the peer's silence is not blamed on it.
+
+        On a connection that is over it does nothing.
+        """
+        if self._ended:
+            return
         if self._pulse is not None:
             self._pulse.suspend()
         cast(IPushProducer, self.transport).pauseProducing()
 
     def resume_reading(self) -> None:
         """Read again."""
+        if self._ended:
+            return
         if self._pulse is not None:
             self._pulse.resume()
         cast(IPushProducer, self.transport).resumeProducing()
@@ -360,9 +369,11 @@ class AMQPProtocol(Protocol):
         self._dispatching = True
         self._writer.hold()
         on = self._on
+        waiting: Iterator[events.Event] = iter(())
         try:
             while happened:
-                for event in happened:
+                waiting = iter(happened)
+                for event in waiting:
                     try:
                         on[type(event)](event)
                     except Exception:
@@ -373,7 +384,8 @@ class AMQPProtocol(Protocol):
                     happened = self.core.take_events()
         finally:
             self._dispatching = False
-        self._writer.flush()
+            self.core.events[:0] = waiting  # what a SystemExit kept from being told is told with the next
+            self._writer.flush()
 
     # ----------------------------------------------------------------------- what happens to the connection
 
@@ -409,9 +421,9 @@ class AMQPProtocol(Protocol):
             self.abort()
             return
         self._writer.finish()
-        self.transport.loseConnection()
         # A peer that does not take our last words must not keep us.
         self._deadline = self.clock.callLater(FAREWELL, self.abort)
+        self.transport.loseConnection()
 
     # ----------------------------------------------------------------------- timers
 

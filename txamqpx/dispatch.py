@@ -31,9 +31,8 @@ class Hooks:
     def __init__(self, delegate: Any) -> None:
         self.delegate = delegate
         # Most delegates have no ear for confirms, and there is one for nearly every message.
-        self.hears_confirms = (
-            getattr(type(delegate), "publish_confirmed", None) is not Delegate.publish_confirmed
-        )
+        hook = getattr(delegate.publish_confirmed, "__func__", None)
+        self.hears_confirms = hook is not Delegate.publish_confirmed
 
     def tell(self, hook: str, *arguments: Any) -> None:
         """Call a hook of the delegate; what it raises is logged and goes no further."""

@@ -183,6 +183,8 @@ class ChannelCore:
             raise OutboxFull(f"{outbox.size} bytes wait to be written already, the limit is {outbox.most}")
         prepare = self.connection.preparations.get(index)
         if prepare is not None:
+            if not outbox.size:
+                outbox.wake()  # as in ack
             prepare(self, method, consumer)
         outbox.append(frame(METHOD, self.number, payload))
         if state is not self.state:
@@ -248,8 +250,11 @@ class ChannelCore:
         """
         if _ACK not in self._sent:
             raise self.refusal("basic.ack")
+        outbox = self.connection.outbox
+        if not outbox.size:
+            outbox.wake()  # which raises on a foreign thread: before anything is settled
         self.unsettled.settle(delivery_tag, False)
-        self.connection.outbox.append(_pack_ack(METHOD, self.number, 13, _ACK, delivery_tag, 0, 0xCE))
+        outbox.append(_pack_ack(METHOD, self.number, 13, _ACK, delivery_tag, 0, 0xCE))
 
     def stranger(self, consumer_tag: str) -> Consumer:
         """Return what stands for a consumer that nobody registered."""
@@ -311,6 +316,7 @@ class ChannelCore:
         error = ChannelClosed.from_reply(method.reply_code, method.reply_text, by_peer=False)
         self.error = error
         self._fail_all(error)
+        self.unsettled.forget()  # the broker gives out again what is not settled by now
 
     # ----------------------------------------------------------------------- what the peer sends
 

@@ -207,6 +207,8 @@ class Connection:
         if self.error is not None or method.index not in self.tables.connection[self.state].sent:
             raise self.refusal(method.name)
         error = ConnectionClosed.from_reply(reply_code, reply_text, by_peer=False)
+        if not self.outbox.size:
+            self.outbox.wake()  # which raises on a foreign thread: before anything fails
         self._end_channels(error)
         self._fail_waiting(error)
         self.send(method, token)
