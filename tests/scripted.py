@@ -2,7 +2,7 @@
 
 ::
 
-    peer = join(AMQPProtocol(ConnectionParameters(), None, clock), clock)
+    peer = scripted(rpc_timeout=5.0)
     peer.open()
     channel = peer.open_channel()
     declared = channel.queue_declare("q")
@@ -31,6 +31,7 @@ from zope.interface import implementer
 
 from txamqpx.channel import Channel
 from txamqpx.connection import AMQPProtocol
+from txamqpx.params import ConnectionParameters
 from txamqpx.protocol.connection import Connection
 from txamqpx.protocol.content import Assembly
 from txamqpx.protocol.events import ConnectionEnded
@@ -434,6 +435,14 @@ class ScriptedPeer(Protocol):
         return channel
 
 
-def join(protocol: AMQPProtocol, clock: Clock, *, mechanisms: str = "PLAIN AMQPLAIN") -> ScriptedPeer:
-    """Join a client with a peer that waits for its script."""
+def scripted(delegate: Any = None, *, mechanisms: str = "PLAIN AMQPLAIN", **parameters: Any) -> ScriptedPeer:
+    """Return a peer that has greeted a new connection.
+
+    Args:
+        delegate: The connection's.
+        mechanisms: How the client may log in.
+        parameters: What is special about the connection's parameters.
+    """
+    clock = Clock()
+    protocol = AMQPProtocol(ConnectionParameters(**parameters), delegate, clock)
     return ScriptedPeer(protocol, clock, mechanisms=mechanisms)

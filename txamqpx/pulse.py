@@ -36,7 +36,7 @@ class Pulse:
         #: When bytes last came and when we last wrote: set by whoever reads and writes.
         self.received = self.sent = clock.seconds()
         self._suspended = False
-        self._stall = 0.0
+        self._stopped = False
         self._due = 0.0
         self._call: IDelayedCall | None = None
         self._schedule()
@@ -46,6 +46,7 @@ class Pulse:
         if self._call is not None and self._call.active():
             self._call.cancel()
         self._call = None
+        self._stopped = True
 
     def suspend(self) -> None:
         """Blame no peer while we do not read ourselves; heartbeats are still sent."""
@@ -57,6 +58,8 @@ class Pulse:
         self.received = self._clock.seconds()
 
     def _schedule(self) -> None:
+        if self._stopped:  # by a beat that could not be sent
+            return
         due = send_at(self._interval, self.sent)
         if not self._suspended:
             due = min(due, dead_at(self._interval, self.received))
