@@ -128,7 +128,7 @@ def _got(channel: ChannelCore, request: Waiting, method: amqp.BasicGetOk, header
     delivery.body = body
     delivery.message_count = method.message_count
     channel.unsettled.add(delivery)
-    del channel.waiting[0]
+    channel.waiting.remove(request)
     connection.events.append(events.Replied(channel, request.token, delivery))
 
 

@@ -60,11 +60,14 @@ _pack_ack = struct.Struct(">BHIIQBB").pack
 
 _PUBLISH = amqp.BasicPublish.index
 _ACK = amqp.BasicAck.index
+
+# RabbitMQ has the queue answer these, which may take longer than what the channel answers itself.
+_OVERTAKEN = (amqp.BasicConsume, amqp.BasicCancel)
 _CANCEL_OK = amqp.BasicCancelOk.index
 _CLOSE = amqp.ChannelClose.index
 
 
-@define
+@define(eq=False)
 class Waiting:
     """A request that the peer has not answered."""
 
@@ -389,27 +392,36 @@ class ChannelCore:
             self.connection.events.append(Requested(self, kind.decode(data, offset, end)))
 
     def _answer(self, kind: type[Method], data: bytes, offset: int, end: int) -> None:
-        request = self.expect(kind)
         method = kind.decode(data, offset, end)
-        del self.waiting[0]
+        request = self.expect(kind, getattr(method, "consumer_tag", None))
+        self.waiting.remove(request)
         if kind.index == _CANCEL_OK:
             asked: Any = request.request
             self.consumers.pop(encode_short_string(asked.consumer_tag)[1:], None)
         self.connection.events.append(Replied(self, request.token, method))
 
-    def expect(self, kind: type[Method]) -> Waiting:
-        """Return the request that a ``kind`` answers, which has to be the first that waits.
+    def expect(self, kind: type[Method], consumer_tag: str | None = None) -> Waiting:
+        """Return the request that a ``kind`` answers: the first that waits, but for what can be overtaken.
 
         Raises:
             RemoteProtocolError: Something else was asked, or nothing.
         """
         # Synchronous methods are answered in their order (section 2.2.2); anything else is not ours to guess.
-        if not self.waiting or kind.index not in self.waiting[0].request.responses:
-            asked = self.waiting[0].request.name if self.waiting else "nothing"
-            raise RemoteProtocolError(
-                f"{kind.name} came on channel {self.number}, where {asked} was asked", operation=kind.name
-            )
-        return self.waiting[0]
+        # RabbitMQ keeps to it but for consumers, whose answers bear their tags.
+        for one in self.waiting:
+            request = one.request
+            answered = kind.index in request.responses
+            if isinstance(request, _OVERTAKEN):
+                if answered and request.consumer_tag == consumer_tag:
+                    return one
+            elif answered:
+                return one
+            else:
+                break
+        asked = self.waiting[0].request.name if self.waiting else "nothing"
+        raise RemoteProtocolError(
+            f"{kind.name} came on channel {self.number}, where {asked} was asked", operation=kind.name
+        )
 
     def await_content(self, name: str, class_id: int, done: Callable[[bytes, bytes], None]) -> None:
         """Gather the content of method ``name`` frame by frame; ``done`` gets properties and body."""
@@ -441,17 +453,25 @@ class ChannelCore:
             culprit = None if connection_ended else confirms.culprit(error)
             for seq, entry in confirms:
                 emit(Failed(entry[0], self._publish_error(error, seq, culprit, entry[1])))
+        to_blame = self._culprit(error)
         waiting, self.waiting = self.waiting, deque()
-        to_blame = not connection_ended and error.by_peer
         for one in waiting:
-            if connection_ended or not error.by_peer:
+            if connection_ended or not error.by_peer or one is to_blame:
                 emit(Failed(one.token, error.copy()))
-            elif to_blame and one.request.name == error.operation:
-                emit(Failed(one.token, error.copy()))
-                to_blame = False
             else:
                 emit(Failed(one.token, caused(NotProcessed("the channel was closed first"), error)))
-                to_blame = False
+
+    def _culprit(self, error: Closed) -> Waiting | None:
+        """Return the request for which the broker closed the channel, if it was one that waits."""
+        suspect = None
+        for one in self.waiting:
+            if one.request.name == error.operation:
+                if error.queue is None or getattr(one.request, "queue", None) == error.queue:
+                    return one
+                suspect = suspect or one
+            if not isinstance(one.request, _OVERTAKEN):
+                break
+        return suspect
 
     def _publish_error(self, error: Closed, seq: int, culprit: int | None, position: int) -> AMQPError:
         if seq == culprit:
