@@ -1,6 +1,6 @@
 """What became of a Deferred, said in one word."""
 
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -49,11 +49,11 @@ def success_of(deferred: Deferred[T]) -> T:
     return Outcome(deferred).value
 
 
-def failure_of(deferred: Deferred[object], kind: type[E]) -> E:
+def failure_of(deferred: Deferred[Any], kind: type[E]) -> E:
     """Return what a Deferred has failed with, which has to be of this very class."""
     return Outcome(deferred).error(kind)
 
 
-def is_pending(deferred: Deferred[object]) -> bool:
+def is_pending(deferred: Deferred[Any]) -> bool:
     """Whether a Deferred still waits."""
     return not deferred.called

@@ -7,7 +7,7 @@ from txamqpx.pulse import Pulse
 
 
 class Turns(Clock):
-    """A clock that turns like a reactor: what is called during a turn and wants 0 seconds waits for the next."""
+    """A clock that turns like a reactor: what asks during a turn for 0 seconds waits for the next one."""
 
     def turn(self, seconds: float = 0.0) -> None:
         self.rightNow += seconds

@@ -44,6 +44,8 @@ class Writer:
         self._clock = clock
         self._wrote = wrote
         self._transport: Any = None
+        self._send: Callable[[], object] | None = None
+        self._sending = False
         self._paused = False
         self._held = False
         self._later: IDelayedCall | None = None
@@ -53,6 +55,7 @@ class Writer:
     def start(self, transport: Any) -> None:
         """Write to ``transport`` from now on, at the pace that it can take."""
         self._transport = transport
+        self._send = getattr(transport, "doWrite", None)
         transport.registerProducer(self, True)
 
     def wake(self) -> None:
@@ -84,9 +87,21 @@ class Writer:
                     self._transport.write(b"".join(pieces))
                 else:
                     self._transport.writeSequence(pieces)
+            self._send_at_once()
             self._wrote()
         while self._waiting and self.writable:  # whoever is told may write so much that the others wait on
             self._waiting.popleft().callback(None)
+
+    def _send_at_once(self) -> None:
+        # A socket would wait for the reactor to say that it can be written to, which it nearly always can:
+        # that is a system call and a turn more for each message that somebody waits for.  What fails here
+        # fails again when the reactor comes round to it, and is dealt with there.
+        if self._send is not None and not self._paused and not self._sending:
+            self._sending = True  # a socket that is done asks for more at once, from within
+            try:
+                self._send()
+            finally:
+                self._sending = False
 
     def _flush_later(self) -> None:
         self._later = None
@@ -94,15 +109,18 @@ class Writer:
 
     def finish(self) -> None:
         """Hand the transport what is urgent, whatever its pace, with what it takes of the rest."""
-        if self._transport is not None:
+        transport = self._transport
+        if transport is not None:
             self._paused = False
             self.flush()
-            self._transport.unregisterProducer()
+            transport.unregisterProducer()
         self.stop()
 
     def stop(self) -> None:
         """Write nothing more."""
         self._transport = None
+        self._paused = True  # for a flush that this interrupts
+        self._send = None
         if self._later is not None and self._later.active():
             self._later.cancel()
         self._later = None
