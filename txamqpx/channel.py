@@ -41,7 +41,6 @@ from txamqpx.spec.amqp0_9_1 import (
     BasicRecoverOk,
     BasicReject,
     ChannelClose,
-    ChannelCloseOk,
 )
 from txamqpx.spec.base import Method, Request
 

@@ -105,20 +105,24 @@ class ChannelEvents:
         self._hooks.tell("unhandled", delivery.channel, delivery)
 
     def _confirmed(self, event: events.Confirmed) -> None:
-        outcome = Confirmed(event.delivery_tag, event.multiple)
-        for token in event.tokens:
-            token.callback(outcome)
-        channel = event.channel.owner
-        self._spoken_of.add(channel)
-        if self._hooks.hears_confirms:
-            self._hooks.tell("publish_confirmed", channel, event.delivery_tag, event.multiple)
+        for tag, multiple, tokens in event.words:
+            outcome = Confirmed(tag, multiple)
+            for token in tokens:
+                token.callback(outcome)
+        self._settled(event, "publish_confirmed")
 
     def _nacked(self, event: events.Nacked) -> None:
-        for token in event.tokens:
-            token.errback(Failure(Nacked(f"the broker refused the message (number {event.delivery_tag})")))
+        for tag, _, tokens in event.words:
+            for token in tokens:
+                token.errback(Failure(Nacked(f"the broker refused the message (number {tag})")))
+        self._settled(event, "publish_nacked")
+
+    def _settled(self, event: events.Settled, hook: str) -> None:
         channel = event.channel.owner
         self._spoken_of.add(channel)
-        self._hooks.tell("publish_nacked", channel, event.delivery_tag, event.multiple)
+        if self._hooks.hears_confirms or hook == "publish_nacked":
+            for tag, multiple, _ in event.words:
+                self._hooks.tell(hook, channel, tag, multiple)
 
     def _unrouted(self, event: events.Unrouted) -> None:
         message = event.message

@@ -7,7 +7,7 @@ that it read: where a whole content lies behind the method, that is taken in the
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -149,7 +149,12 @@ def _returned(channel: ChannelCore, method: amqp.BasicReturn, header: bytes, bod
 
 
 def _ack(channel: ChannelCore, data: bytes, offset: int, end: int) -> int:
-    return _settled(events.Confirmed, channel, data, offset, end)
+    confirms = channel.confirms
+    if confirms is None or end - offset < 9 or data[offset + 8] & 1 or confirms.returned:
+        return _settled(events.Confirmed, channel, data, offset, end)
+    tag, _ = _unpack_tag_and_bits(data, offset)
+    _say(events.Confirmed, channel, tag, False, confirms.take(tag))
+    return end + 1
 
 
 def _nack(channel: ChannelCore, data: bytes, offset: int, end: int) -> int:
@@ -170,11 +175,26 @@ def _settled(
     tag, bits = _unpack_tag_and_bits(data, offset)
     multiple = bits & 1 != 0
     tokens, returned = channel.confirms.settle(tag, multiple)
-    emit = channel.connection.events.append
     for token, message in returned:
-        emit(events.Unrouted(token, message))
-    emit(kind(channel, tag, multiple, tokens))
+        channel.connection.events.append(events.Unrouted(token, message))
+    _say(kind, channel, tag, multiple, tokens)
     return end + 1
+
+
+def _say(
+    kind: type[events.Confirmed] | type[events.Nacked],
+    channel: ChannelCore,
+    tag: int,
+    multiple: bool,
+    tokens: Sequence[Any],
+) -> None:
+    # Brokers confirm in bursts: one event for a row of them is half of the cost of one for each.
+    happened = channel.connection.events
+    last = happened[-1] if happened else None
+    if type(last) is kind and last.channel is channel:
+        last.words.append((tag, multiple, tokens))
+    else:
+        happened.append(kind(channel, [(tag, multiple, tokens)]))
 
 
 def _cancel(channel: ChannelCore, data: bytes, offset: int, end: int) -> int:

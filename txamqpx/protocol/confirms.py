@@ -6,7 +6,7 @@ is given when the bytes are handed over, never before and never to a publish tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from txamqpx.errors import Closed
@@ -25,7 +25,7 @@ Entry = tuple[Any, int, str, str, bool, Properties, bytes]
 class ConfirmLedger:
     """Publishes by sequence number, in order."""
 
-    __slots__ = ("_entries", "_last_returned", "_oldest", "_returned", "next_seq", "unknown")
+    __slots__ = ("_entries", "_last_returned", "_oldest", "returned", "next_seq", "unknown")
 
     def __init__(self) -> None:
         self.next_seq = 1
@@ -33,7 +33,8 @@ class ConfirmLedger:
         self.unknown = 0
         self._entries: dict[int, Entry] = {}
         self._oldest = 1
-        self._returned: dict[int, Returned] = {}
+        #: The messages that came back and are not settled yet.
+        self.returned: dict[int, Returned] = {}
         self._last_returned = 0
 
     def __len__(self) -> int:
@@ -54,6 +55,14 @@ class ConfirmLedger:
         self.next_seq = seq + 1
         return seq
 
+    def take(self, tag: int) -> Sequence[Any]:
+        """Take out one publish that has not been returned; return its token, or none if it is unknown."""
+        entry = self._entries.pop(tag, None)
+        if entry is None:
+            self.unknown += 1
+            return ()
+        return (entry[0],)
+
     def settle(self, tag: int, multiple: bool) -> tuple[list[Any], list[tuple[Any, Returned]]]:
         """Take out what a confirm or a refusal settles.
 
@@ -65,13 +74,9 @@ class ConfirmLedger:
         """
         entries = self._entries
         if not multiple:
-            entry = entries.pop(tag, None)
-            if entry is None:
-                self.unknown += 1
-                return [], []
-            if self._returned and tag in self._returned:
-                return [], [(entry[0], self._returned.pop(tag))]
-            return [entry[0]], []
+            taken = list(self.take(tag))
+            message = self.returned.pop(tag, None) if taken else None
+            return (taken, []) if message is None else ([], [(taken[0], message)])
         tokens: list[Any] = []
         returned: list[tuple[Any, Returned]] = []
         stop = min(tag, self.next_seq - 1) if tag else self.next_seq - 1
@@ -79,8 +84,8 @@ class ConfirmLedger:
             entry = entries.pop(seq, None)
             if entry is None:
                 continue
-            if seq in self._returned:
-                returned.append((entry[0], self._returned.pop(seq)))
+            if seq in self.returned:
+                returned.append((entry[0], self.returned.pop(seq)))
             else:
                 tokens.append(entry[0])
         self._oldest = max(self._oldest, stop + 1)
@@ -105,7 +110,7 @@ class ConfirmLedger:
         found = self._find(max(first, self._last_returned + 1), message) or self._find(first, message)
         if not found:
             return False
-        self._returned[found] = message
+        self.returned[found] = message
         self._last_returned = found
         return True
 
@@ -127,7 +132,7 @@ class ConfirmLedger:
             and routing_key == message.routing_key
             and exchange == message.exchange
             and body == message.body
-            and seq not in self._returned
+            and seq not in self.returned
         )
 
     def culprit(self, error: Closed) -> int | None:

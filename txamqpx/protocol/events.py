@@ -33,6 +33,7 @@ __all__ = [
     "Replied",
     "Requested",
     "Returned",
+    "Settled",
     "Tuned",
     "Unblocked",
     "Unrouted",
@@ -190,23 +191,26 @@ class Replied:
 
 
 @define(eq=False)
-class Confirmed:
+class Settled:
+    """The broker has spoken of publishes: once, or several times in a row."""
+
+    channel: Channel
+    #: For each time the number in the broker's word, whether it holds for all up to that, and the tokens
+    #: of those that it settled and that had not been returned.
+    words: list[tuple[int, bool, Sequence[Any]]]
+
+    @property
+    def tokens(self) -> list[Any]:
+        """All tokens that come back."""
+        return [token for _, _, tokens in self.words for token in tokens]
+
+
+class Confirmed(Settled):
     """The broker took responsibility for messages."""
 
-    channel: Channel
-    delivery_tag: int
-    multiple: bool
-    tokens: Sequence[Any]
 
-
-@define(eq=False)
-class Nacked:
+class Nacked(Settled):
     """The broker refused messages."""
-
-    channel: Channel
-    delivery_tag: int
-    multiple: bool
-    tokens: Sequence[Any]
 
 
 @define(eq=False)
