@@ -1,6 +1,4 @@
-"""What the tests of the core share: open cores, the peer's words through the same codec, and a pair joined
-back to back.
-"""
+"""What the tests of the core share: open cores, the peer's words, and a pair joined back to back."""
 
 from __future__ import annotations
 
@@ -253,7 +251,7 @@ def tokens_in(happened: Iterable[object]) -> list[Any]:
     found: list[Any] = []
     for event in happened:
         if isinstance(event, events.Confirmed | events.Nacked):
-            found += event.tokens
+            found += [token for _, _, tokens in event.words for token in tokens]
         elif isinstance(event, events.Replied | events.Unrouted | events.Failed):
             found.append(event.token)
     return found
@@ -262,6 +260,16 @@ def tokens_in(happened: Iterable[object]) -> list[Any]:
 def assert_all_back(given: Iterable[Any], happened: Iterable[object]) -> None:
     """Each token that was given came back in exactly one event, and no other."""
     assert Counter(tokens_in(happened)) == Counter(given)
+
+
+def confirms_in(happened: Iterable[object]) -> list[tuple[str, int, bool, list[Any]]]:
+    """Return each of the broker's confirms and refusals: which it was, number, multiple, tokens."""
+    return [
+        (type(event).__name__, tag, multiple, list(tokens))
+        for event in happened
+        if isinstance(event, events.Confirmed | events.Nacked)
+        for tag, multiple, tokens in event.words
+    ]
 
 
 def failures(happened: Iterable[object]) -> dict[Any, AMQPError]:
@@ -276,27 +284,28 @@ def ended_with(happened: Sequence[object]) -> AMQPError:
     return event.error
 
 
-# Two identifiers and a number that tell one event from another, as text: what two runs are compared by.
 def told(happened: Iterable[object]) -> list[str]:
     """Return events as text, to compare what happened in two runs."""
-    return [_told(event) for event in happened]
+    return [line for event in happened for line in _told(event)]
 
 
-def _told(event: Any) -> str:
-    name = type(event).__name__
+def _told(event: Any) -> list[str]:
+    if isinstance(event, events.Confirmed | events.Nacked):  # one event for as many as came at once
+        return [f"{event.channel} {word}" for word in confirms_in([event])]
     if isinstance(event, events.Content):
         facts = {slot: getattr(event, slot) for slot in type(event).__slots__ if not slot.startswith("_")}
         facts.update(body=event.body, header=event.header)
     else:
         facts = {field.name: getattr(event, field.name) for field in type(event).__attrs_attrs__}
-    return f"{name}({', '.join(f'{key}={_plain(value)}' for key, value in facts.items())})"
+    shown = ", ".join(f"{key}={_plain(value)}" for key, value in facts.items())
+    return [f"{type(event).__name__}({shown})"]
 
 
 def _plain(value: Any) -> str:
     if isinstance(value, ChannelCore):
         return f"channel {value.number}"
     if isinstance(value, events.Content):
-        return _told(value)
+        return _told(value)[0]
     if isinstance(value, AMQPError):
         return f"{type(value).__name__}: {value}"
     return repr(value)

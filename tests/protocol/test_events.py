@@ -4,7 +4,7 @@ import pytest
 
 from tests.protocol.pair import client, open_channel
 from txamqpx.errors import DecodeError
-from txamqpx.protocol.events import Confirmed, Content, Delivered, Returned
+from txamqpx.protocol.events import Blocked, Content, Delivered, Returned
 from txamqpx.spec.amqp0_9_1 import BasicProperties
 
 CORE = open_channel(client())
@@ -54,4 +54,4 @@ def test_a_returned_message_has_what_was_published_and_says_why() -> None:
 
 
 def test_two_events_are_never_the_same() -> None:
-    assert Confirmed(CORE, 1, False, []) != Confirmed(CORE, 1, False, [])
+    assert Blocked("memory") != Blocked("memory")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pamqp.body
@@ -148,7 +149,7 @@ def test_frames_are_the_same_however_they_are_cut(
 ) -> None:
     data = b"".join(frame(*each) for each in frames)
     places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
-    chunks = [data[start:stop] for start, stop in zip(places, places[1:], strict=False)]
+    chunks = [data[start:stop] for start, stop in pairwise(places)]
     assert read(chunks) == frames
 
 

@@ -94,7 +94,6 @@ def test_every_method_of_the_server_is_answered_at_once_until_the_connection_is_
     tuned = only(events.Tuned, core.receive_data(TUNE))
     assert tuned.tuning == Tuning(9, 9999, 7) == core.tuning
     assert_said(core, ConnectionTuneOk(9, 9999, 7), ConnectionOpen("v"), channel=0)
-    assert not core.is_open
     opened = only(events.Opened, core.receive_data(OPEN_OK))
     assert opened.server_properties == {"product": "broker"} == core.server_properties
     assert opened.tuning == core.tuning

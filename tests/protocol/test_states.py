@@ -115,9 +115,7 @@ def test_work_is_what_belongs_on_a_channel_and_may_go_that_way() -> None:
     assert {"basic.publish", "queue.declare", "channel.flow", "basic.cancel-ok"} <= names(rows.sent)
     assert {"basic.deliver", "queue.declare-ok", "channel.flow", "basic.cancel"} <= names(rows.received)
     for row in (rows.sent, rows.received):
-        assert not any(
-            name.startswith("connection.") or name.startswith("channel.open") for name in names(row)
-        )
+        assert not any(name.startswith(("connection.", "channel.open")) for name in names(row))
     assert "basic.deliver" not in names(rows.sent)
     assert "basic.publish" not in names(rows.received)
 
