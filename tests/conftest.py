@@ -4,12 +4,18 @@ import gc
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 from twisted.logger import globalLogBeginner
 
 from tests.conformance import Results, rows
 from tests.logged import LoggedErrors
 
 pytest_plugins = ["tests.brokers_plugin"]
+
+
+# No test depends on how fast the machine is, or on what else it does.
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
 
 
 def pytest_configure(config: pytest.Config) -> None:
