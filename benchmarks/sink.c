@@ -46,6 +46,8 @@ struct channel {
     uint64_t body_left;
     uint64_t published, confirmed;                       /* delivery tags of the publisher's side */
     uint64_t prefetch, to_deliver, delivered, acked;     /* delivery tags of the consumer's side */
+    uint8_t *settled;                                    /* by delivery tag: a second ack is the client's fault */
+    uint64_t settled_up_to;                              /* where looking for unsettled ones begins */
     int no_ack;
     struct buffer message;                               /* one delivery, to be copied with its tag patched in */
     size_t tag_at;
@@ -198,6 +200,8 @@ static void prepare_flood(struct connection *c, unsigned number, struct channel 
         end(b, at);
         left -= piece;
     }
+    if (!(ch->settled = realloc(ch->settled, ch->delivered + count + 1))) abort();
+    memset(ch->settled + ch->delivered + 1, ch->no_ack, count);
     if (!ch->to_deliver) c->flooding++;
     ch->to_deliver = count;
 }
@@ -226,11 +230,18 @@ static void published(struct connection *c, unsigned number, struct channel *ch)
     else if (ch->published == ch->confirmed + 1) c->dirty[c->dirty_count++] = (uint16_t)number;
 }
 static void acked(struct connection *c, struct channel *ch, uint64_t tag, int multiple) {
-    if (tag > ch->delivered || (!multiple && !tag)) { fault(c, 406, "PRECONDITION_FAILED - unknown delivery tag", ACK); return; }
-    uint64_t count = !multiple ? 1 : tag ? (tag > ch->acked ? tag - ch->acked : 0) : ch->delivered - ch->acked;
-    ch->acked += count;
-    c->acked += count;
-    if (ch->acked > ch->delivered) fault(c, 406, "PRECONDITION_FAILED - more acknowledged than delivered", ACK);
+    uint64_t first = multiple ? ch->settled_up_to + 1 : tag, last = multiple && !tag ? ch->delivered : tag;
+    if (last > ch->delivered || (!multiple && (!tag || ch->settled[tag]))) {
+        fault(c, 406, "PRECONDITION_FAILED - unknown delivery tag", ACK);
+        return;
+    }
+    for (uint64_t at = first; at <= last; at++) {
+        if (ch->settled[at]) continue;
+        ch->settled[at] = 1;
+        ch->acked++;
+        c->acked++;
+    }
+    if (multiple && last > ch->settled_up_to) ch->settled_up_to = last;
 }
 static void on_connection(struct connection *c, uint32_t id, struct cursor *r) {
     size_t at, size;
@@ -271,6 +282,7 @@ static void on_channel(struct connection *c, unsigned number, struct channel *ch
     case CHANNEL_CLOSE:
         if (ch->to_deliver) c->flooding--;
         free(ch->message.data);
+        free(ch->settled);
         memset(ch, 0, sizeof *ch);
         reply(c, number, CHANNEL_CLOSE_OK);
         return;
@@ -423,7 +435,11 @@ static void *serve(void *argument) {
            c->fault ? c->fault : "");
     fflush(stdout);
     for (int i = 0; i <= CHANNEL_MAX; i++)
-        if (c->channels[i]) { free(c->channels[i]->message.data); free(c->channels[i]); }
+        if (c->channels[i]) {
+            free(c->channels[i]->message.data);
+            free(c->channels[i]->settled);
+            free(c->channels[i]);
+        }
     free(c->out.data);
     free(c);
     return NULL;

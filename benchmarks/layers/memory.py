@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SIZES = (16, LARGE)
 BATCH = WINDOW // 2
+ACK = wire.confirm(1, multiple=False)
 PIKA = "pika-twisted"
 Receive = Callable[[bytes], None]
 Publish = Callable[[], "Deferred[Any]"]
@@ -28,15 +29,18 @@ Publish = Callable[[], "Deferred[Any]"]
 
 @implementer(ITransport)
 class Hole:
-    """Take everything and keep nothing; nothing is ever too much, and nothing is ever lost."""
+    """Take everything and keep nothing but the number of bytes; nothing is ever too much, or lost."""
 
     disconnecting = False
+    written = 0
 
     def write(self, data: bytes) -> None:
-        """Drop it."""
+        """Count it and drop it."""
+        self.written += len(data)
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
-        """Drop it."""
+        """Count it and drop it."""
+        self.written += sum(map(len, data))
 
     def registerProducer(self, producer: object, streaming: bool) -> None:
         """Never call it."""
@@ -140,6 +144,20 @@ def published(receive: Receive, clock: Clock, publish: Publish, answers: list[tu
     return work
 
 
+def consuming(protocol: Any, count: int, size: int, taken: Callable[[], int], *, ack: bool) -> Work:
+    """Return work that feeds a protocol with deliveries, and counts those that were taken (and acked)."""
+    reads = wire.deliveries(count, size)
+    hole: Hole = protocol.transport
+
+    def work() -> int:
+        before = hole.written
+        for data in reads:
+            protocol.dataReceived(data)
+        return min(taken(), (hole.written - before) // len(ACK)) if ack else taken()
+
+    return work
+
+
 def _connect(protocol: Any) -> None:
     protocol.makeConnection(Hole())
     protocol.dataReceived(wire.HANDSHAKE)
@@ -191,14 +209,7 @@ def consumed(size: int, count: int, *, ack: bool) -> Work:
 
     channel.basic_consume(wire.QUEUE, take, no_ack=not ack, consumer_tag=wire.TAG)
     protocol.dataReceived(wire.CONSUMING)
-    reads = wire.deliveries(count, size)
-
-    def work() -> int:
-        for data in reads:
-            protocol.dataReceived(data)
-        return done
-
-    return work
+    return consuming(protocol, count, size, lambda: done, ack=ack)
 
 
 # pika's Twisted adapter -----------------------------------------------------------------------
@@ -251,11 +262,4 @@ def consumed_by_pika(size: int, count: int, *, ack: bool) -> Work:
 
     Deferred.fromCoroutine(take())
     protocol.dataReceived(wire.CONSUMING)
-    reads = wire.deliveries(count, size)
-
-    def work() -> int:
-        for data in reads:
-            protocol.dataReceived(data)
-        return done
-
-    return work
+    return consuming(protocol, count, size, lambda: done, ack=ack)

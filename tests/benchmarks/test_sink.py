@@ -68,6 +68,9 @@ class Peer:
             body += self.read()[1]
         return tag, body
 
+    def read_tags(self, count: int) -> list[int]:
+        return [self.read_delivery()[0] for _ in range(count)]
+
     def consume(self, queue: str, *, no_ack: bool = False) -> None:
         arguments = b"\0\0" + short(queue) + short("tag") + bytes([2 * no_ack]) + b"\0\0\0\0"
         assert self.call(method(1, 60, 20, arguments)) == (60, 21)
@@ -83,7 +86,7 @@ class Peer:
 
     def is_silent(self) -> bool:
         """Tell whether nothing is on its way: an answer comes, and nothing before it."""
-        return self.call(method(1, 60, 10, struct.pack(">IHB", 0, 1000, 0))) == (60, 11)
+        return self.call(method(1, 50, 10, b"\0\0" + short("q") + b"\1\0\0\0\0")) == (50, 11)
 
 
 def counted(sink: Sink) -> Count:
@@ -149,24 +152,46 @@ def test_a_flood_has_as_many_messages_of_the_size_as_its_name_says(sink: Sink) -
 def test_no_more_is_delivered_than_the_prefetch_leaves_unacknowledged(sink: Sink) -> None:
     with Peer(sink) as peer:
         peer.qos(3)
-        peer.consume("flood-6-1")
-        for tag in (1, 2, 3):
-            assert peer.read_delivery()[0] == tag
+        peer.consume("flood-9-1")
+        assert peer.read_tags(3) == [1, 2, 3]
+        assert peer.is_silent()
         peer.ack(2)
-        assert peer.read_delivery()[0] == 4
+        assert peer.read_tags(1) == [4]
+        assert peer.is_silent()
+        peer.ack(4)
         peer.ack(3, multiple=True)  # stands for 1 and 3
-        assert peer.read_delivery()[0] == 5
-        assert peer.read_delivery()[0] == 6
+        assert peer.read_tags(3) == [5, 6, 7]
+        assert peer.is_silent()
+        peer.ack(0, multiple=True)
+        assert peer.read_tags(2) == [8, 9]
         peer.ack(0, multiple=True)
         assert peer.is_silent()
         peer.close()
-    assert counted(sink) == Count(0, 0, 0, 6, 6, clean=True, fault="")
+    assert counted(sink) == Count(0, 0, 0, 9, 9, clean=True, fault="")
+
+
+@pytest.mark.parametrize("again", [confirm(2, multiple=False), confirm(1, multiple=False)])
+def test_settling_twice_is_the_clients_fault(sink: Sink, again: bytes) -> None:
+    with Peer(sink) as peer:
+        peer.consume("flood-3-1")
+        assert peer.read_tags(3) == [1, 2, 3]
+        peer.ack(2, multiple=True)
+        assert peer.call(again) == (10, 50)
+    assert "unknown delivery tag" in counted(sink).fault
+
+
+def test_acking_what_needs_no_ack_is_the_clients_fault(sink: Sink) -> None:
+    with Peer(sink) as peer:
+        peer.consume("flood-1-1", no_ack=True)
+        assert peer.read_tags(1) == [1]
+        assert peer.call(confirm(1, multiple=False)) == (10, 50)
+    assert counted(sink).acked == 0
 
 
 def test_a_second_flood_goes_on_counting_its_tags(sink: Sink) -> None:
     with Peer(sink) as peer:
         peer.consume("flood-2-1", no_ack=True)
-        assert [peer.read_delivery()[0] for _ in range(2)] == [1, 2]
+        assert peer.read_tags(2) == [1, 2]
         peer.consume("flood-1-5", no_ack=True)
         assert peer.read_delivery() == (3, b"xxxxx")
         peer.close()
