@@ -153,7 +153,7 @@ _FACTS = (
     re.compile(r"\binequivalent arg '(?P<argument>[^']*)'"),
     re.compile(r": received (?P<received>.+?) but current is (?P<current>.+)$"),
 )
-_VALUE = re.compile(r"^(?:the value )?'(?P<value>.*)'(?: of type '[^']*')?$")
+_VALUE = re.compile(r"^(?:the value )?'(?P<value>.*?)'(?: of type '[^']*')?$")
 
 
 def _facts(reply_text: str) -> dict[str, str]:
