@@ -294,7 +294,7 @@ class Channel(ChannelMethods):
 
         Returns:
             A Deferred of the answer, which has the tag.  If it is cancelled or times out, the consumer
-            is cancelled too.
+            is cancelled too, and what comes for it until then is given back.
 
         Raises:
             ConsumerTagInUse: This channel has a consumer of that tag; nothing was sent.
@@ -306,13 +306,23 @@ class Channel(ChannelMethods):
             raise TypeError(f"a handler is called with each delivery, {type(handler).__name__} cannot be")
         tag = consumer_tag or self.core.next_consumer_tag()
         method = BasicConsume(queue, tag, no_local, no_ack, exclusive, False, arguments)
-        return self._call(method, consumer=handler)
+        answer = self._call(method, consumer=handler)
+        return answer.addErrback(self._give_up, tag)
+
+    def _give_up(self, failure: Failure, consumer_tag: str) -> Failure:
+        self.core.orphan(consumer_tag)
+        return failure
 
     def _to_delegate(self, delivery: Delivery) -> object:
         return self.protocol.delegate.message_delivered(self, delivery)
 
     def basic_cancel(self, consumer_tag: str) -> Deferred[BasicCancelOk]:
-        """End a consumer; what was delivered can still be settled.  An unknown tag is no error."""
+        """End a consumer; what was delivered can still be settled.  An unknown tag is no error.
+
+        Raises:
+            LocalProtocolError: The answer to its ``basic_consume`` is still to come; cancel that Deferred,
+                or wait for it.  Nothing was sent.
+        """
         return self.call(BasicCancel(consumer_tag))
 
     def basic_get(self, queue: str, *, no_ack: bool = False) -> Deferred[Delivery | None]:

@@ -64,6 +64,7 @@ _ACK = amqp.BasicAck.index
 # RabbitMQ has the queue answer these, which may take longer than what the channel answers itself.
 _OVERTAKEN = (amqp.BasicConsume, amqp.BasicCancel)
 _CANCEL_OK = amqp.BasicCancelOk.index
+_CONSUME_OK = amqp.BasicConsumeOk.index
 _CLOSE = amqp.ChannelClose.index
 
 
@@ -82,6 +83,8 @@ class Consumer:
     tag: str
     no_ack: bool
     token: Any
+    #: Whether the broker has answered ``basic.consume``.
+    started: bool = False
 
 
 class Surroundings(Protocol):
@@ -269,6 +272,12 @@ class ChannelCore:
         self._next_tag += 1
         return tag
 
+    def orphan(self, consumer_tag: str) -> None:
+        """Let deliveries for a consumer be nobody's: whoever asked for them has given it up."""
+        consumer = self.consumers.get(encode_short_string(consumer_tag)[1:])
+        if consumer is not None:
+            consumer.token = None
+
     def refusal(self, operation: str) -> AMQPError:
         """Return why ``operation`` is impossible now."""
         if self.error is not None:
@@ -289,6 +298,16 @@ class ChannelCore:
                 f"channel {self.number} has a consumer {method.consumer_tag!r} already", reply_code=530
             )
         self.consumers[key] = Consumer(method.consumer_tag, method.no_ack, consumer)
+
+    def _before_cancel(self, method: amqp.BasicCancel, consumer: Any) -> None:
+        known = self.consumers.get(encode_short_string(method.consumer_tag)[1:])
+        if known is not None and not known.started:
+            # RabbitMQ forgets the tag and then trips over the queue's answer: 3.10 closes the connection
+            # (541), 4.3 never answers the consume.
+            raise LocalProtocolError(
+                f"consumer {known.tag!r} cannot be cancelled before basic.consume is answered",
+                operation=method.name,
+            )
 
     def _before_settling(self, method: amqp.BasicAck | amqp.BasicNack, consumer: Any) -> None:
         self.unsettled.settle(method.delivery_tag, method.multiple)
@@ -395,9 +414,11 @@ class ChannelCore:
         method = kind.decode(data, offset, end)
         request = self.expect(kind, getattr(method, "consumer_tag", None))
         self.waiting.remove(request)
+        asked: Any = request.request
         if kind.index == _CANCEL_OK:
-            asked: Any = request.request
             self.consumers.pop(encode_short_string(asked.consumer_tag)[1:], None)
+        elif kind.index == _CONSUME_OK:
+            self.consumers[encode_short_string(asked.consumer_tag)[1:]].started = True
         self.connection.events.append(Replied(self, request.token, method))
 
     def expect(self, kind: type[Method], consumer_tag: str | None = None) -> Waiting:
@@ -488,6 +509,7 @@ Preparation = Callable[[ChannelCore, Any, Any], None]
 #: What a client's methods do before they are sent, and may refuse.
 CLIENT_PREPARATIONS: dict[int, Preparation] = {
     amqp.BasicConsume.index: ChannelCore._before_consume,
+    amqp.BasicCancel.index: ChannelCore._before_cancel,
     amqp.BasicAck.index: ChannelCore._before_settling,
     amqp.BasicNack.index: ChannelCore._before_settling,
     amqp.BasicReject.index: ChannelCore._before_reject,
