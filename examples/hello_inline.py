@@ -11,9 +11,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.interfaces import IReactorCore
 from twisted.internet.task import react
 
-from txamqpx.endpoints import connect_protocol
-from txamqpx.message import Delivery
-from txamqpx.spec.amqp0_9_1 import BasicProperties
+from txamqpx import BasicProperties, Delivery, connect_protocol
 
 
 @inlineCallbacks

@@ -1,7 +1,42 @@
-"""The AMQP 0-9-1 client for Twisted."""
+"""The AMQP 0-9-1 client for Twisted.
+
+``connect_protocol`` leads from a URL to an open connection; ``txamqpx.errors`` has every exception.
+Importing this package installs no reactor.
+"""
 
 from __future__ import annotations
 
-__all__ = ["__version__"]
+from txamqpx.channel import Channel
+from txamqpx.connection import AMQPClientFactory, AMQPProtocol
+from txamqpx.delegates import Delegate
+from txamqpx.endpoints import connect_protocol
+from txamqpx.errors import AMQPError, Nacked, NotPublished, OutcomeUnknown, Unroutable
+from txamqpx.interfaces import IDelegate
+from txamqpx.message import Confirmed, Delivery, ReturnedMessage, Settlement
+from txamqpx.params import ConnectionParameters, TLSOptions, parse_url
+from txamqpx.spec.amqp0_9_1 import BasicProperties
+
+__all__ = [
+    "AMQPClientFactory",
+    "AMQPError",
+    "AMQPProtocol",
+    "BasicProperties",
+    "Channel",
+    "Confirmed",
+    "ConnectionParameters",
+    "Delegate",
+    "Delivery",
+    "IDelegate",
+    "Nacked",
+    "NotPublished",
+    "OutcomeUnknown",
+    "ReturnedMessage",
+    "Settlement",
+    "TLSOptions",
+    "Unroutable",
+    "__version__",
+    "connect_protocol",
+    "parse_url",
+]
 
 __version__ = "0.1.0"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
@@ -125,6 +126,16 @@ class Channel(ChannelMethods):
     def when_closed(self) -> Deferred[AMQPError]:
         """Return a Deferred that fires with the reason once the channel is over, whoever ended it."""
         return self._closed.wait()
+
+    async def __aenter__(self) -> Self:
+        """Use the channel for a block; it is closed at its end."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        """Close the channel."""
+        await self.close()
 
     # ----------------------------------------------------------------------- calls
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, TypeVar, cast
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
 
 from twisted.internet import interfaces
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
@@ -177,6 +178,16 @@ class AMQPProtocol(Protocol):
     def when_closed(self) -> Deferred[AMQPError]:
         """Return a Deferred that fires with the reason once the connection is over, whoever ended it."""
         return self._closed.wait()
+
+    async def __aenter__(self) -> Self:
+        """Use the connection for a block; it is closed at its end."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        """Close the connection."""
+        await self.close()
 
     # ----------------------------------------------------------------------- calls
 

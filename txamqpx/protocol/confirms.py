@@ -25,7 +25,7 @@ Entry = tuple[Any, int, str, str, bool, Properties, bytes]
 class ConfirmLedger:
     """Publishes by sequence number, in order."""
 
-    __slots__ = ("_entries", "_last_returned", "_oldest", "returned", "next_seq", "unknown")
+    __slots__ = ("_entries", "_last_returned", "_oldest", "next_seq", "returned", "unknown")
 
     def __init__(self) -> None:
         self.next_seq = 1
