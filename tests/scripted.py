@@ -31,6 +31,7 @@ from zope.interface import implementer
 
 from txamqpx.channel import Channel
 from txamqpx.connection import AMQPProtocol
+from txamqpx.errors import ConnectionClosed
 from txamqpx.params import ConnectionParameters
 from txamqpx.protocol.connection import Connection
 from txamqpx.protocol.content import Assembly
@@ -44,6 +45,7 @@ from txamqpx.spec.amqp0_9_1 import (
     ChannelOpenOk,
     ConfirmSelect,
     ConfirmSelectOk,
+    ConnectionClose,
     ConnectionOpen,
     ConnectionOpenOk,
     ConnectionStartOk,
@@ -362,6 +364,10 @@ class ScriptedPeer(Protocol):
             self.core.channels[channel].send(method, method)
         else:
             self.core.send(method, method)
+            if isinstance(method, ConnectionClose):  # Connection.close would not name the method to blame
+                self.core.error = ConnectionClosed.from_reply(
+                    method.reply_code, method.reply_text, by_peer=False
+                )
         self._say()
         self.wire.pump()
 
