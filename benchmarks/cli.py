@@ -52,17 +52,22 @@ def run(options: argparse.Namespace) -> int:
             targets += stack.enter_context(_rabbitmq(options.rabbitmq))
         if "layers" in options.parts:
             cells += suite.measure_layers(rounds=options.rounds, scale=options.scale, report=_report)
-        for part, cases in (("peers", case.CASES), ("growth", case.GROWTH_CASES)):
-            if part in options.parts:
-                cells += suite.measure(
-                    [each for each in cases if any(fnmatch(each.name, pattern) for pattern in options.cases)],
-                    chosen,
-                    targets,
-                    sizes=options.sizes,
-                    rounds=options.rounds,
-                    scale=options.scale,
-                    report=_report,
-                )
+        if "peers" in options.parts:
+            cells += suite.measure(
+                [
+                    each
+                    for each in case.CASES
+                    if any(fnmatch(each.name, pattern) for pattern in options.cases)
+                ],
+                chosen,
+                targets,
+                sizes=options.sizes,
+                rounds=options.rounds,
+                scale=options.scale,
+                report=_report,
+            )
+        if "growth" in options.parts:
+            cells += suite.measure_growth(rounds=options.rounds, scale=options.scale, report=_report)
     taken = attrs.evolve(taken, cells=cells)
     show(taken)
     if options.json:

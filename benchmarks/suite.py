@@ -10,12 +10,13 @@ from importlib.util import find_spec
 
 import attrs
 
-from benchmarks.case import Case
+from benchmarks.case import BY_NAME, GROWTHS, Case
 from benchmarks.feeder import FeederFailed
 from benchmarks.layers import NEEDS, layers
+from benchmarks.peers import BY_NAME as PEERS
 from benchmarks.peers import Peer
 from benchmarks.result import LAYERS, NOT_INSTALLED, ROOT, Cell
-from benchmarks.target import FalseClaim, Target
+from benchmarks.target import FalseClaim, SinkTarget, Target
 from benchmarks.worker import Sample
 
 TIMEOUT = 600
@@ -23,9 +24,6 @@ TIMEOUT = 600
 
 LAST_WORDS = 12
 """Lines of a failed worker's standard error that are kept; a traceback says what it has to say at its end."""
-
-WARMUP = 0.05
-"""How many messages go before, as a fraction of those that are measured."""
 
 Report = Callable[[str], None]
 
@@ -63,33 +61,46 @@ def measure(
         for case in cases:
             if target.name not in case.targets:
                 continue
+            columns = [(case, peer) for peer in peers]
             for size in case.sizes:
                 if sizes is None or size in sizes:
-                    cells += _row(target, case, size, peers, rounds, scale, report)
+                    cells += _row(target, size, columns, rounds, scale, report)
+    return cells
+
+
+def measure_growth(*, rounds: int = 3, scale: float = 1.0, report: Report = lambda line: None) -> list[Cell]:
+    """Measure each pair of cases that shall cost alike, interleaved with each other."""
+    cells: list[Cell] = []
+    ours = PEERS["txamqpx"]
+    for growth in GROWTHS:
+        base, grown = BY_NAME[growth.base], BY_NAME[growth.grown]
+        for size in base.sizes:
+            cells += _row(SinkTarget(), size, [(base, ours), (grown, ours)], rounds, scale, report)
     return cells
 
 
 def _row(
-    target: Target, case: Case, size: int, peers: Sequence[Peer], rounds: int, scale: float, report: Report
+    target: Target,
+    size: int,
+    columns: Sequence[tuple[Case, Peer]],
+    rounds: int,
+    scale: float,
+    report: Report,
 ) -> list[Cell]:
-    row = {
-        peer.name: Cell(
-            target.name, case.name, size, peer.name, failure="" if peer.installed() else NOT_INSTALLED
-        )
-        for peer in peers
-        if not case.only or peer.name in case.only
-    }
+    cells = [
+        Cell(target.name, case.name, size, peer.name, failure="" if peer.installed() else NOT_INSTALLED)
+        for case, peer in columns
+    ]
     for number in range(1, rounds + 1):
-        for peer in peers:
-            cell = row.get(peer.name)
-            if cell is None or cell.failure:
+        for at, (case, peer) in enumerate(columns):
+            if cells[at].failure:
                 continue
             report(f"{target.name}: {case.name}, {size} bytes, round {number} of {rounds}: {peer.name}")
             try:
-                cell.samples.append(sample(target, case, size, peer, scale))
+                cells[at].samples.append(sample(target, case, size, peer, scale))
             except (WorkerFailed, FalseClaim, FeederFailed, OSError) as failure:
-                row[peer.name] = attrs.evolve(cell, failure=str(failure))
-    return list(row.values())
+                cells[at] = attrs.evolve(cells[at], failure=str(failure))
+    return cells
 
 
 def sample(target: Target, case: Case, size: int, peer: Peer, scale: float) -> Sample:
@@ -100,7 +111,7 @@ def sample(target: Target, case: Case, size: int, peer: Peer, scale: float) -> S
         FalseClaim: It did, but not with what the target saw.
     """
     count = case.count_for(size, peer.weight, scale)
-    warmup = max(20, round(count * WARMUP))
+    warmup = case.warmup_for(count, scale)
     with target.run(case, size, count, warmup) as run:
         words = [peer.name, case.name, "--url", run.url, "--size", str(size), "--count", str(count)]
         words += ["--queue", run.queue, "--warmup", str(warmup), "--warmup-queue", run.warmup_queue]

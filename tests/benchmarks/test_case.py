@@ -1,3 +1,4 @@
+import attrs
 import pytest
 
 from benchmarks import peers
@@ -19,12 +20,8 @@ def test_every_goal_is_about_a_case_and_a_peer_that_is_shown() -> None:
 def test_every_growth_compares_cases_that_differ_in_one_thing() -> None:
     for growth in GROWTHS:
         base, grown = BY_NAME[growth.base], BY_NAME[growth.grown]
-        assert (base.action, base.sizes, base.confirm, base.ack) == (
-            grown.action,
-            grown.sizes,
-            grown.confirm,
-            grown.ack,
-        )
+        alike = attrs.evolve(grown, name=base.name, count=base.count, channels=base.channels)
+        assert alike == base
         assert (base.count == grown.count) != (base.channels == grown.channels)
 
 
@@ -53,6 +50,12 @@ def test_short_messages_are_weighted_by_peer_and_large_ones_are_not() -> None:
 
 def test_a_run_has_some_messages_however_small_the_scale() -> None:
     assert Case("x", "publish", 100_000).count_for(65536, 1, 0.000001) == 20
+
+
+def test_a_twentieth_goes_before_unless_the_case_says_how_many() -> None:
+    assert Case("x", "publish").warmup_for(100_000, 1) == 5000
+    assert Case("x", "publish").warmup_for(100, 1) == 20
+    assert Case("x", "publish", warmup=50_000).warmup_for(10_000, 0.1) == 5000
 
 
 def test_a_turn_holds_a_window_of_short_messages_and_a_mebibyte_of_long_ones() -> None:

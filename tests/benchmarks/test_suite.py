@@ -4,7 +4,7 @@ from contextlib import contextmanager
 import pytest
 
 from benchmarks import peers, suite
-from benchmarks.case import CASES, Case
+from benchmarks.case import CASES, GROWTH_CASES, Case
 from benchmarks.peers import Peer
 from benchmarks.result import NOT_INSTALLED
 from benchmarks.suite import WorkerFailed
@@ -67,10 +67,24 @@ def test_rounds_are_interleaved(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_case_is_left_out_where_it_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suite, "work", lambda module, words: Sample(1, 1.0, 1.0))
     broker_only = Case("x", "publish", targets=("rabbitmq",))
-    ours_only = Case("y", "publish", only=("txamqpx",), sizes=(16,))
-    cells = suite.measure([broker_only, ours_only], peers.PEERS, [Nowhere()], rounds=1)
-    assert [(cell.case, cell.peer) for cell in cells] == [("y", "txamqpx")]
-    assert suite.measure([ours_only], peers.PEERS, [Nowhere()], sizes=[1024]) == []
+    short_only = Case("y", "publish", sizes=(16,))
+    cells = suite.measure([broker_only, short_only], OTHERS[:1], [Nowhere()], rounds=1)
+    assert [(cell.case, cell.peer) for cell in cells] == [("y", "pika-twisted")]
+    assert suite.measure([short_only], OTHERS[:1], [Nowhere()], sizes=[1024]) == []
+
+
+def test_what_shall_cost_alike_is_interleaved(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(suite, "work", lambda module, words: Sample(1, 1.0, 1.0))
+    monkeypatch.setattr(suite, "SinkTarget", Nowhere)
+    cells = suite.measure_growth(rounds=2, report=told.append)
+    assert [line.split(": ")[1].split(", 16 bytes")[0] for line in told[:4]] == [
+        "confirm, 10,000",
+        "confirm, 1,000,000",
+    ] * 2
+    assert {(cell.case, cell.peer, len(cell.samples)) for cell in cells} == {
+        (case.name, "txamqpx", 2) for case in GROWTH_CASES
+    }
 
 
 def test_a_peer_that_is_not_installed_is_a_cell_that_says_so() -> None:

@@ -2,10 +2,10 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from benchmarks.case import WINDOW
-from benchmarks.peers.loop import publish_in_turn, publish_window
+from benchmarks.peers.loop import publish_all, publish_in_turn, publish_window
 
 
 class Held:
@@ -36,6 +36,45 @@ def begun(coroutine: Coroutine[Deferred[Any], Any, Any]) -> tuple[Deferred[Any],
     ended: list[Any] = []
     outcome.addBoth(ended.append)
     return outcome, ended
+
+
+@pytest.fixture
+def turns(monkeypatch: pytest.MonkeyPatch) -> list[Deferred[None]]:
+    """Return the turns of the reactor that were asked for; they come when the test fires them."""
+    asked: list[Deferred[None]] = []
+
+    def later(reactor: object, seconds: float) -> Deferred[None]:
+        asked.append(Deferred())
+        return asked[-1]
+
+    monkeypatch.setattr("benchmarks.peers.loop.deferLater", later)
+    return asked
+
+
+def test_the_reactor_has_its_turn_after_so_many(turns: list[Deferred[None]]) -> None:
+    published = 0
+
+    def publish() -> Deferred[None]:
+        nonlocal published
+        published += 1
+        return succeed(None)
+
+    _, ended = begun(publish_all(publish, 40, 65536))
+    counts = []
+    while not ended:
+        counts.append(published)
+        turns[-1].callback(None)
+    assert counts == [16, 32, 40]
+
+
+def test_a_client_that_asks_to_wait_is_waited_for(held: Held, turns: list[Deferred[None]]) -> None:
+    _, ended = begun(publish_all(held.publish, 2, 16))
+    assert (held.published, turns) == (1, [])
+    held.confirm(1)
+    assert (held.published, turns) == (2, [])
+    held.confirm(1)
+    turns[-1].callback(None)
+    assert ended == [None]
 
 
 def test_the_window_is_filled_and_filled_up_when_half_of_it_is_confirmed(held: Held) -> None:
