@@ -389,7 +389,8 @@ async def test_an_unknown_type_of_exchange_costs_the_connection_or_the_channel(
     assert type(reason) is type(error)
     if isinstance(error, CommandInvalid):
         assert error.reply_code == 503
-        assert isinstance(await soon(protocol.when_closed()), CommandInvalid)
+        over = await soon(protocol.when_closed())
+        assert isinstance(over, CommandInvalid)
     else:
         assert isinstance(error, PreconditionFailed)
         assert protocol.is_open
