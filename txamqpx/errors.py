@@ -147,8 +147,8 @@ def twin(error: E) -> E:
 
 # RabbitMQ says what went wrong only in the reply text.  These are its wordings, 3.10 to 4.3.
 _FACTS = (
-    re.compile(r"\bqueue '(?P<queue>[^']*)'"),
-    re.compile(r"\bexchange '(?P<exchange>[^']*)'"),
+    re.compile(r"\bqueue (?:name )?'(?P<queue>[^']*)'"),
+    re.compile(r"\bexchange (?:name )?'(?P<exchange>[^']*)'"),
     re.compile(r"\bvhost '?(?P<virtual_host>[^' :]+)'?"),
     re.compile(r"\binequivalent arg '(?P<argument>[^']*)'"),
     re.compile(r": received (?P<received>.+?) but current is (?P<current>.+)$"),
