@@ -30,7 +30,6 @@ from txamqpx.channel import Channel
 from txamqpx.errors import (
     AMQPNotImplemented,
     ChannelClosed,
-    CommandInvalid,
     ConnectionClosed,
     EncodeError,
     LocalProtocolError,
@@ -375,25 +374,6 @@ async def test_an_argument_that_does_not_fit_is_refused_at_once(channel: Channel
         channel.queue_declare("jobs", arguments=loop)
     answer = await channel.queue_declare("ü" * 127, exclusive=True)
     assert answer.queue == "ü" * 127
-
-
-@pytest.mark.covers("T-CH-11", "S57")
-@pytest_twisted.ensureDeferred
-async def test_an_unknown_type_of_exchange_costs_the_connection_or_the_channel(
-    connect: Connector, told: Recorder
-) -> None:
-    protocol = await connect(delegate=told)
-    channel = await protocol.open_channel()
-    error = await failure_of(channel.exchange_declare("odd", "nonsense"))
-    reason = (await told.next("channel_closed"))[0]
-    assert type(reason) is type(error)
-    if isinstance(error, CommandInvalid):
-        assert error.reply_code == 503
-        over = await soon(protocol.when_closed())
-        assert isinstance(over, CommandInvalid)
-    else:
-        assert isinstance(error, PreconditionFailed)
-        assert protocol.is_open
 
 
 # --------------------------------------------------------------------------- settling
