@@ -29,6 +29,8 @@ class Case:
         vhost: The virtual host; the sink reads from it how to confirm.
         channels: How many channels are open; all but one are idle.
         warmup: How many messages go before those that are measured; None is a twentieth of them.
+        bursts: How often the messages are measured in one process. The garbage collector comes by seldom: a
+            single short run pays for none of its visits, or for a whole one.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Case:
     vhost: str = "/"
     channels: int = 1
     warmup: int | None = None
+    bursts: int = 1
 
     def count_for(self, size: int, weight: float, scale: float) -> int:
         """Return how many messages one run takes.
@@ -90,6 +93,7 @@ def _growth(name: str, action: str, count: int = 100_000, channels: int = 1) -> 
         ack=action == "deliver",
         channels=channels,
         warmup=50_000,
+        bursts=max(1, 200_000 // count),
     )
 
 

@@ -74,30 +74,40 @@ async def measure(
 ) -> Sample:
     """Connect, warm up on one queue, measure on the other, close."""
     await session.open(url, confirm=what.confirm, channels=what.channels)
-    meter = Meter()
     body = b"x" * size
-    total = warmup + count
-    if what.action == "deliver":
-        received = await session.deliver(warmup_queue, warmup, ack=what.ack)
-        with meter:
+    received = 0
+    seconds: list[float] = []
+
+    async def burst(queue: str, count: int) -> None:
+        nonlocal received, seconds
+        if what.action == "deliver":
             received += await session.deliver(queue, count, ack=what.ack)
-        sample = Sample(
-            count, meter.cpu, meter.wall, delivered=total, acked=total * what.ack, delivered_bytes=received
-        )
-    elif what.action == "publish_one_by_one":
-        await session.publish_one_by_one(warmup_queue, body, warmup)
-        with meter:
+        elif what.action == "publish_one_by_one":
             seconds = await session.publish_one_by_one(queue, body, count)
-        p50, p99 = (percentile(seconds, fraction) * 1e6 for fraction in (0.50, 0.99))
-        sample = Sample(count, meter.cpu, meter.wall, published=total, confirmed=total, p50=p50, p99=p99)
-    else:
-        act = session.publish_confirmed if what.action == "publish_confirmed" else session.publish
-        await act(warmup_queue, body, warmup)
-        with meter:
-            await act(queue, body, count)
-        sample = Sample(count, meter.cpu, meter.wall, published=total, confirmed=total * what.confirm)
+        elif what.action == "publish_confirmed":
+            await session.publish_confirmed(queue, body, count)
+        else:
+            await session.publish(queue, body, count)
+
+    await burst(warmup_queue, warmup)
+    with Meter() as meter:
+        for _ in range(what.bursts):
+            await burst(queue, count)
     await session.close()
-    return sample
+    total = warmup + count * what.bursts
+    delivering = what.action == "deliver"
+    return Sample(
+        count * what.bursts,
+        meter.cpu,
+        meter.wall,
+        published=0 if delivering else total,
+        confirmed=total * what.confirm,
+        delivered=total * delivering,
+        acked=total * what.ack,
+        delivered_bytes=received,
+        p50=percentile(seconds, 0.50) * 1e6 if seconds else None,
+        p99=percentile(seconds, 0.99) * 1e6 if seconds else None,
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

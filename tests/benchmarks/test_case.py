@@ -20,7 +20,9 @@ def test_every_goal_is_about_a_case_and_a_peer_that_is_shown() -> None:
 def test_every_growth_compares_cases_that_differ_in_one_thing() -> None:
     for growth in GROWTHS:
         base, grown = BY_NAME[growth.base], BY_NAME[growth.grown]
-        alike = attrs.evolve(grown, name=base.name, count=base.count, channels=base.channels)
+        alike = attrs.evolve(
+            grown, name=base.name, count=base.count, bursts=base.bursts, channels=base.channels
+        )
         assert alike == base
         assert (base.count == grown.count) != (base.channels == grown.channels)
 

@@ -56,10 +56,21 @@ def test_publishing() -> None:
 
 
 def test_publishing_with_confirms() -> None:
-    asked, sample = measured("confirm, 1,000 channels")
-    assert asked[0] == ("open", "amqp://", True, 1000)
-    assert [each[0] for each in asked[1:3]] == ["publish_confirmed", "publish_confirmed"]
+    asked, sample = measured("publish + confirm")
+    assert asked[:2] == [("open", "amqp://", True, 1), ("publish_confirmed", "w", 3, 10)]
+    assert asked[2:] == [("publish_confirmed", "q", 3, 100), ("close",)]
     assert (sample.count, sample.published, sample.confirmed) == (100, 110, 110)
+
+
+def test_bursts_are_measured_together() -> None:
+    asked, sample = measured("ack, 10,000")
+    assert asked[1:-1] == [("deliver", "w", 10, True), *[("deliver", "q", 100, True)] * 20]
+    assert (sample.count, sample.delivered, sample.acked, sample.delivered_bytes) == (2000, 2010, 2010, 6030)
+
+
+def test_channels_are_opened_as_the_case_says() -> None:
+    asked, _ = measured("confirm, 1,000 channels")
+    assert asked[0] == ("open", "amqp://", True, 1000)
 
 
 @pytest.mark.parametrize(("case", "acked"), [("deliver + ack", 110), ("deliver, auto-ack", 0)])
