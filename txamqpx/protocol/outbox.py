@@ -49,8 +49,9 @@ class Outbox:
         self.appended += 1
 
     def append_urgent(self, frames: bytes) -> None:
-        """Append frames of channel 0 that must not wait behind megabytes."""
-        self._urgent.append(frames)
+        """Append frames of channel 0 that must not wait behind megabytes; what waits is not repeated."""
+        if frames not in self._urgent:  # a peer that stops reading for hours needs one heartbeat afterwards
+            self._urgent.append(frames)
 
     def __bool__(self) -> bool:
         return bool(self._pieces or self._urgent)
