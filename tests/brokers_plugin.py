@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from tests.certificates import CLIENT_NAME, Certificates, write_certificates
-from tests.installation import BrokerMissing
+from tests.installation import DEFAULT, BrokerMissing
 from tests.rabbitmq import Node
 
-DEFAULT = "rabbitmq-3.10"
 MISSING = "no broker: "
 FIXTURES = ("broker", "tls_broker", "own_broker")
 
@@ -42,14 +41,14 @@ _numbers = count(1)
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--broker",
-        default=os.environ.get("TXAMQPX_BROKER") or DEFAULT,
-        help=f"the broker of the integration tests, such as {DEFAULT} or rabbitmq-4.3 ($TXAMQPX_BROKER)",
+        default=os.environ.get("TXAMQPX_BROKER") or f"rabbitmq-{DEFAULT}",
+        help=f"the integration tests' broker, such as rabbitmq-{DEFAULT} or rabbitmq-4.3 ($TXAMQPX_BROKER)",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if not re.fullmatch(r"rabbitmq-\d+\.\d+", config.getoption("--broker")):
-        raise pytest.UsageError(f"--broker={config.getoption('--broker')} is not like {DEFAULT}")
+        raise pytest.UsageError(f"--broker={config.getoption('--broker')} is not like rabbitmq-{DEFAULT}")
 
 
 @pytest.hookimpl(wrapper=True)

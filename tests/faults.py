@@ -109,9 +109,10 @@ class FaultProxy:
 
     def stop(self) -> Deferred[None]:
         """Refuse and end everything; fires when no connection is left."""
-        self._stopping = Deferred()
+        stopped: Deferred[None] = Deferred()
+        self._stopping = stopped
         self.refuse().addCallback(lambda _: self._abort_all())
-        return self._stopping
+        return stopped
 
     # What links say ---------------------------------------------------------------------------
 
@@ -206,6 +207,7 @@ class End(Protocol):
     Attributes:
         other: The other connection of the link.
         passed: How many octets came in here and went out there.
+        held: What came in here and still has to go.
         is_open: Whether the connection is made and not yet lost.
     """
 
@@ -214,10 +216,10 @@ class End(Protocol):
 
     def __init__(self, link: Link, limit: int | None) -> None:
         self.passed = 0
+        self.held = bytearray()
         self.is_open = False
         self._link = link
         self._limit = limit
-        self._held = bytearray()
         self._turn_is_coming = False
         self._must_wait = False
         self._input_ended = False
@@ -235,14 +237,14 @@ class End(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Forward what came, or drop it when the link is over: left unread it would make a FIN an RST."""
         if not self._link.is_over:
-            self._held += data
+            self.held += data
             self.forward()
 
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
         """End the other connection in the same way."""
         self.is_open = False
         if not self._link.is_over:
-            if self._link.is_joined and reason.check(ConnectionDone):
+            if reason.check(ConnectionDone):
                 self._input_ended = True
                 self.forward()
             else:
@@ -257,7 +259,7 @@ class End(Protocol):
 
     def finish(self, ending: Ending) -> None:
         """End this connection when what was written to it is on its way."""
-        self._held.clear()
+        self.held.clear()
         self.transport.unregisterProducer()
         self._steer()
         if ending == "fin":
@@ -280,23 +282,23 @@ class End(Protocol):
 
     def _forward(self) -> None:
         link, proxy = self._link, self._link.proxy
-        if self._held and not (proxy.stalled or link.is_over or self.passed == self._limit):
-            size = len(self._held)
+        if self.held and not (proxy.stalled or link.is_over or self.passed == self._limit):
+            size = len(self.held)
             if proxy.longest_piece is not None:
                 size = min(size, proxy.random.randint(1, proxy.longest_piece))
             if self._limit is not None:
                 size = min(size, self._limit - self.passed)
-            self.other.transport.write(bytes(self._held[:size]))
-            del self._held[:size]
+            self.other.transport.write(bytes(self.held[:size]))
+            del self.held[:size]
             self.passed += size
         if link.is_over:
             return
         if self.passed == self._limit:
             link.cut()
-        elif self._held and not proxy.stalled:
+        elif self.held and not proxy.stalled:
             self._turn_is_coming = True
             proxy.reactor.callLater(0, self._take_turn)
-        elif self._input_ended and not self._held:
+        elif self._input_ended and not self.held:
             link.is_over = True
             self.other.transport.unregisterProducer()
             self.other.transport.loseConnection()
@@ -310,7 +312,7 @@ class End(Protocol):
         if not self.is_open:
             return
         link = self._link
-        waits = self._must_wait or self._held or link.proxy.stalled or not link.is_joined
+        waits = self._must_wait or self.held or link.proxy.stalled or not link.is_joined
         if waits and not link.is_over:
             self.transport.pauseProducing()
         else:

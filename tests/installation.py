@@ -16,6 +16,9 @@ SYSTEM = Path("/")
 SUITES = {"3.10": "bookworm", "4.0": "trixie", "4.3": "forky"}
 """The Debian release that carries each RabbitMQ release."""
 
+DEFAULT = "3.10"
+"""What is looked for where none is named."""
+
 
 class BrokerMissing(Exception):
     """Say why a broker cannot be had on this machine, and what would bring it."""
@@ -74,18 +77,20 @@ class Installation:
         return re.findall(r"\w+", entry[1]) if entry else []
 
 
-def installation(release: str) -> Installation:
+def installation(release: str | None = None) -> Installation:
     """Return the RabbitMQ of a release: the system's own, or one in a folder, which is made if it can be.
 
     Args:
-        release: The first two numbers of the version, for example `4.3`.
+        release: The first two numbers of the version, for example `4.3`; left out, it is whichever the
+            system has.
 
     Raises:
         BrokerMissing: It is not there and cannot be made; the message says what to install.
     """
     here = _installed(SYSTEM)
-    if here and here.release == release:
+    if here and release in {None, here.release}:
         return here
+    release = release or DEFAULT
     folder = Path(os.environ.get(_variable(release)) or _cache() / f"rabbitmq-{release}")
     there = _installed(folder)
     if there is None:

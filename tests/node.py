@@ -75,7 +75,7 @@ class ErlangNode(ABC):
             "PATH": f"{programs}:/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": str(self.directory / "home"),
             "LANG": "C.UTF-8",
-            "ERL_CRASH_DUMP": str(self.directory / "log/erl_crash.dump"),
+            "ERL_CRASH_DUMP": str(self.directory / "erl_crash.dump"),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_EPMD_PORT": str(self.ports["epmd"]),
         }

@@ -23,16 +23,24 @@ if TYPE_CHECKING:  # `make demo` starts a node where only the standard library i
 _ACTOR = '<<"test">>'
 """Who asks for a change, in the broker's log."""
 
+_FLAGS = (
+    *("-s", "rabbit", "boot"),
+    # Watches over the whole machine: nothing to a test, and some start a program that the loader of an Erlang
+    # in a folder does not reach.
+    *("-os_mon", "start_cpu_sup", "false"),
+    *("-os_mon", "start_disksup", "false"),
+    *("-os_mon", "start_memsup", "false"),
+)
+
 
 class Node(ErlangNode):
     """Run one private RabbitMQ.
 
     Args:
-        release: Which RabbitMQ, for example `3.10` or `4.3`.
-        conf: More lines for rabbitmq.conf.
+        release: Which RabbitMQ, for example `3.10` or `4.3`; left out, it is whichever the system has.
+        conf: More lines for rabbitmq.conf; a line takes the place of an earlier one for the same setting.
         plugins: More plugins to enable.
         tls: Certificates for a TLS listener, which also offers the mechanism EXTERNAL.
-        client_certificate_required: Whether the TLS listener turns away a client that shows none.
 
     Attributes:
         broker: What reports call this broker, for example `rabbitmq-3.10`.
@@ -43,18 +51,17 @@ class Node(ErlangNode):
 
     def __init__(
         self,
-        release: str = "3.10",
+        release: str | None = None,
         *,
         conf: str = "",
         plugins: Sequence[str] = (),
         tls: "Certificates | None" = None,
-        client_certificate_required: bool = True,
     ) -> None:
         self._installation = installation(release)
-        self.broker = f"rabbitmq-{release}"
+        self.broker = f"rabbitmq-{self._installation.release}"
         enabled = [*plugins, "rabbitmq_auth_mechanism_ssl"] if tls else list(plugins)
         applications = self._installation.applications(["rabbit", "rabbitmq_prelaunch", *enabled])
-        super().__init__(self._installation.erlang, flags=("-s", "rabbit", "boot"), ports=("amqp", "amqps"))
+        super().__init__(self._installation.erlang, flags=_FLAGS, ports=("amqp", "amqps"))
         root = self.directory
         (root / "data").mkdir()
         (root / "plugins").mkdir()
@@ -68,7 +75,7 @@ class Node(ErlangNode):
             f"log.file = {root}/log/rabbit.log",
         ]
         if tls:
-            lines += self._tls_lines(tls, client_certificate_required)
+            lines += self._tls_lines(tls)
         self._listens = {self.ports["amqp"], self.ports["amqps"]} if tls else {self.ports["amqp"]}
         (root / "rabbitmq.conf").write_text("\n".join([*lines, conf, ""]))
         self.environment |= {
@@ -194,14 +201,14 @@ class Node(ErlangNode):
 
     # How it is done ---------------------------------------------------------------------------
 
-    def _tls_lines(self, tls: "Certificates", client_certificate_required: bool) -> list[str]:
+    def _tls_lines(self, tls: "Certificates") -> list[str]:
         return [
             f"listeners.ssl.1 = 127.0.0.1:{self.ports['amqps']}",
             f"ssl_options.cacertfile = {tls.ca}",
             f"ssl_options.certfile = {tls.server.certificate}",
             f"ssl_options.keyfile = {tls.server.key}",
             "ssl_options.verify = verify_peer",
-            f"ssl_options.fail_if_no_peer_cert = {str(client_certificate_required).lower()}",
+            "ssl_options.fail_if_no_peer_cert = true",
             "ssl_options.versions.1 = tlsv1.3",
             "ssl_options.versions.2 = tlsv1.2",
             "ssl_cert_login_from = common_name",
@@ -255,7 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.rabbitmq", description=__doc__)
     commands = parser.add_subparsers(required=True)
     run = commands.add_parser("run", help="start a node, run a command, end the node")
-    run.add_argument("--version", default="3.10", help="the RabbitMQ release (3.10)")
+    run.add_argument("--version", help="the RabbitMQ release, such as 4.3; else the system's")
     run.add_argument("command", nargs="+", help="the command; {url} in a word becomes the node's URL")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _exit_on_signal)
