@@ -1,6 +1,6 @@
 """Say hello to a broker: declare, publish with a confirm, consume, ack, close.
 
-python examples/hello.py amqp://guest:guest@localhost/
+python examples/hello.py amqp://guest:guest@localhost
 """
 
 import sys
@@ -12,7 +12,7 @@ from twisted.internet.task import react
 from txamqpx import BasicProperties, Delivery, connect_protocol
 
 
-async def main(reactor: IReactorCore, url: str = "amqp://guest:guest@localhost/") -> None:
+async def main(reactor: IReactorCore, url: str = "amqp://guest:guest@localhost") -> None:
     protocol = await connect_protocol(url, reactor=reactor)
     channel = await protocol.open_channel()
     queue = (await channel.queue_declare(exclusive=True)).queue

@@ -1,6 +1,6 @@
 """The same as ``hello.py``, with ``inlineCallbacks``.
 
-python examples/hello_inline.py amqp://guest:guest@localhost/
+python examples/hello_inline.py amqp://guest:guest@localhost
 """
 
 import sys
@@ -16,7 +16,7 @@ from txamqpx import BasicProperties, Delivery, connect_protocol
 
 @inlineCallbacks
 def main(
-    reactor: IReactorCore, url: str = "amqp://guest:guest@localhost/"
+    reactor: IReactorCore, url: str = "amqp://guest:guest@localhost"
 ) -> Generator[Deferred[Any], Any, None]:
     protocol = yield connect_protocol(url, reactor=reactor)
     channel = yield protocol.open_channel()

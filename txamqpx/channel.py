@@ -149,8 +149,8 @@ class Channel(ChannelMethods):
         Returns:
             A Deferred of the answer.  It fails with the subclass of ``ChannelClosed`` or
             ``ConnectionClosed`` that the broker's reply code stands for, with ``NotProcessed`` if
-            another call was to blame, or with ``RPCTimeout``.  With ``no_wait`` set it fires at
-            once with None.
+            another call was to blame, with ``RPCTimeout``, or with ``OutboxFull``.  With
+            ``no_wait`` set it fires at once with None.
 
         Raises:
             EncodeError: An argument does not fit; nothing was sent.
@@ -223,7 +223,8 @@ class Channel(ChannelMethods):
             In confirm mode a Deferred of ``Confirmed``, which fails with ``Unroutable``, ``Nacked``,
             ``OutcomeUnknown``, ``NotPublished``, or the ``ChannelClosed`` that this very message caused.
             Cancelling it gives up the interest, not the message.  In any other mode it fires with None:
-            at once, or when the transport has taken what waits, if that is too much.
+            at once, or when the transport has taken what waits, if that is too much.  In either it
+            fails with ``OutboxFull``, a ``NotPublished``, if more waits than the connection allows.
 
         Raises:
             EncodeError: An argument does not fit; nothing was sent.

@@ -42,7 +42,7 @@ class Delegate:
         return None
 
     def connection_recovered(self, protocol: object) -> object:
-        """A service has connected again."""
+        """What was lost is there again; a connection itself never calls this."""
         return None
 
     def channel_closed(self, channel: object, reason: AMQPError) -> object:

@@ -34,7 +34,7 @@ class IDelegate(Interface):
         """The broker reads again."""
 
     def connection_recovered(protocol: object) -> object:
-        """A service has connected again and has put back what was there before."""
+        """What was lost is there again.  A connection does not recover by itself, so it never calls this."""
 
     def channel_closed(channel: object, reason: AMQPError) -> object:
         """A channel is over; its calls, publishes and consumers have ended with it."""

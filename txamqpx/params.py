@@ -219,14 +219,14 @@ class ConnectionParameters:
         connection_timeout: Seconds for address, TCP, TLS and AMQP together.  One clock, because a peer
             that is slow in all four would pass four.  RabbitMQ itself gives TLS 5 s and AMQP 10 s;
             the other 15 s are for one repeated DNS query and three lost SYN packets.
-        rpc_timeout: Seconds to wait for the answer to a method.
-        close_timeout: Seconds to wait for the answer to ``connection.close``.
+        rpc_timeout: Seconds to wait for the answer to any other method.
+        close_timeout: Seconds to wait for the answer to ``connection.close`` or ``channel.close``.
         tls: None: no encryption.  True stands for ``TLSOptions()``, False for None.
         locale: The language of the broker's reply texts.
         client_properties: Added to what the broker is told of this client.
         connection_name: What the broker's own pages call this connection.
         max_message_size: The largest body in bytes that is accepted from the broker.
-        max_outbox: How many bytes may wait to be written.
+        max_outbox: How many bytes may wait to be written; what goes beyond fails with ``OutboxFull``.
     """
 
     host: str = attrs.field(default="localhost", validator=_host)
@@ -283,7 +283,8 @@ def parse_url(text: str, *, schemes: Mapping[str, bool] = SCHEMES) -> Connection
     """Read a broker's URL, ``amqp[s]://user:password@host:port/vhost?query``.
 
     What is absent gets the default of `ConnectionParameters`; what is empty stays empty, but for the
-    host and the port: ``amqp://h`` means the virtual host ``"/"``, ``amqp://h/`` the one called ``""``.
+    host and the port: ``amqp://h`` means the virtual host ``"/"``, ``amqp://h/`` the one called ``""``,
+    which rarely exists.
 
     The query takes RabbitMQ's parameters: ``heartbeat`` (s), ``connection_timeout`` (ms),
     ``channel_max``, ``frame_max``, ``auth_mechanism`` (may repeat), and for amqps ``cacertfile``,
