@@ -275,6 +275,13 @@ def test_confirms_and_refusals_come_in_any_order_and_size(core: Connection) -> N
         ("Confirmed", 0, True, [6, 8]),
     ]
     assert_all_back(range(1, 9), happened)
+    assert [token for event in of_kind(events.Confirmed, happened) for token in event.tokens] == [
+        3,
+        4,
+        5,
+        6,
+        8,
+    ]
 
 
 @pytest.mark.covers("T-PUB-03", "T-PUB-09")

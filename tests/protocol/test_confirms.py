@@ -279,3 +279,13 @@ def test_the_publishes_that_are_left_come_in_their_order() -> None:
     kept = ledger("a", "b", "c")
     kept.settle(2, False)
     assert [(seq, one[0]) for seq, one in kept] == [(1, "a"), (3, "c")]
+
+
+def test_the_oldest_is_the_lowest_number_that_is_outstanding_or_the_next_one() -> None:
+    kept = ledger("a", "b", "c")
+    assert kept.oldest == 1
+    kept.settle(1, False)
+    kept.settle(3, False)
+    assert kept.oldest == 2
+    kept.settle(2, False)
+    assert kept.oldest == 4

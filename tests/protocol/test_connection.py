@@ -478,6 +478,19 @@ def test_numbers_go_round_before_they_are_used_again() -> None:
 
 
 @pytest.mark.covers("T-CH-01")
+def test_numbers_in_use_are_passed_over() -> None:
+    core = client(tuning=Tuning(4, 131072, 0))
+    for _ in range(4):
+        open_channel(core)
+    close_channel(core, 1)
+    close_channel(core, 4)
+    assert open_channel(core).number == 1
+    close_channel(core, 2)
+    assert open_channel(core).number == 2
+    assert open_channel(core).number == 4
+
+
+@pytest.mark.covers("T-CH-01")
 def test_the_number_after_the_last_one_is_preferred() -> None:
     core = client()
     open_channel(core)

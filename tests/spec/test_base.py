@@ -260,7 +260,8 @@ def test_pika_and_pamqp_write_the_same_content_headers(
     seconds = None if timestamp is None else int(timestamp.timestamp())
     theirs = b"".join(pika.spec.BasicProperties(**values, timestamp=seconds).encode())
     assert ours == theirs
-    values = {name: value for name, value in values.items() if value}  # pamqp leaves out what is empty
+    # pamqp leaves out what is empty; tables are compared by themselves.
+    values = {name: value for name, value in values.items() if value and name != "headers"}
     mine = header_frame(channel, 60, BasicProperties(**values, timestamp=timestamp).encode(), size)
     values["message_type"] = values.pop("type", None)
     header = pamqp.header.ContentHeader(
