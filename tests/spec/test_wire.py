@@ -52,7 +52,7 @@ leaves = (
     st.none()
     | st.booleans()
     | st.integers(-(2**63), 2**63 - 1)
-    | st.floats()
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text()
     | st.binary()
     | moments
@@ -84,7 +84,7 @@ def same(one: Any, other: Any) -> bool:
 @pytest.mark.covers("T-TB-01", "T-TB-02", "T-TB-03", "T-TB-04", "T-TB-05", "T-TB-06", "T-TB-07", "T-TB-08")
 @few
 @given(tables)
-@example({"nan": math.nan, "inf": -math.inf, "zero": -0.0, "": None, "true": True, "one": 1})
+@example({"zero": -0.0, "": None, "true": True, "one": 1})
 def test_any_table_comes_back_as_it_was(table: dict[str, Any]) -> None:
     data = encode_table(table)
     found, offset = decode_table(b"before" + data + b"behind", 6)
@@ -167,6 +167,8 @@ def test_each_type_has_its_tag(value: Any, raw: bytes) -> None:
         (b"L" + b"\xff" * 8, -1),
         (b"f\x3f\xc0\x00\x00", 1.5),
         (b"d\x3f\xf8" + b"\x00" * 6, 1.5),
+        (b"d\x7f\xf8" + b"\x00" * 6, math.nan),
+        (b"f\xff\x80\x00\x00", -math.inf),
         (b"t\x02", True),
         (b"T" + b"\x00" * 8, datetime(1970, 1, 1, tzinfo=UTC)),
         (b"T" + b"\xff" * 8, RawTimestamp(2**64 - 1)),
@@ -236,6 +238,8 @@ def listed(depth: int) -> dict[str, Any]:
         (datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC), "before 1970"),
         (RawTimestamp(-1), "from 0 to 18446744073709551615"),
         (RawTimestamp(2**64), "from 0 to 18446744073709551615"),
+        (math.nan, "nan is a number that RabbitMQ cannot read"),
+        (-math.inf, "-inf is a number that RabbitMQ cannot read"),
         (Decimal("Infinity"), "no form as a decimal"),
         (Decimal("NaN"), "no form as a decimal"),
         (Decimal("1E-256"), "exponent beyond 255"),
@@ -566,7 +570,7 @@ def test_we_read_what_pika_writes(table: dict[str, Any]) -> None:
 PAMQP = st.recursive(
     st.none()
     | st.booleans()
-    | st.floats(allow_nan=False, width=32)  # it writes no others
+    | st.floats(allow_nan=False, allow_infinity=False, width=32)  # it writes no others
     | st.text(max_size=20)
     | st.binary(max_size=20).map(bytearray)
     | st.integers(0, 2**31).map(lambda seconds: datetime.fromtimestamp(seconds, UTC)),
