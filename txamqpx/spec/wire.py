@@ -12,6 +12,7 @@ Table tags follow RabbitMQ and not the specification's errata-ridden section 4.2
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -201,6 +202,13 @@ def _encode_int(value: int, depth: int) -> bytes:
     raise EncodeError(f"{value} does not fit 64 bits with a sign")
 
 
+def _encode_float(value: float, depth: int) -> bytes:
+    # Erlang has no float for them: RabbitMQ's reader fails, and with it the connection (541, or no word).
+    if not math.isfinite(value):
+        raise EncodeError(f"{value} is a number that RabbitMQ cannot read")
+    return struct.pack(">cd", b"d", value)
+
+
 def _encode_decimal(value: Decimal, depth: int) -> bytes:
     if not value.is_finite():
         raise EncodeError(f"{value} has no form as a decimal")
@@ -237,7 +245,7 @@ _VALUE_ENCODERS: dict[type, Callable[[Any, int], bytes]] = {
     int: _encode_int,
     str: lambda value, depth: b"S" + encode_long_string(value),
     bytes: lambda value, depth: b"x" + encode_long_string(value),
-    float: lambda value, depth: struct.pack(">cd", b"d", value),
+    float: _encode_float,
     type(None): lambda value, depth: b"V",
     datetime: lambda value, depth: b"T" + encode_timestamp(value),
     Decimal: _encode_decimal,
