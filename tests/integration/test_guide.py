@@ -29,6 +29,7 @@ URL = "amqp://guest:guest@localhost"
 """What the guide calls the broker; a test runs on its own virtual host instead."""
 
 RIGHTS = ("configure", "write", "read")
+NOTHING = "^$"
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,6 @@ OPERATIONS = {
     "declare a queue that dead-letters to an exchange": (
         "channel.queue_declare('new', arguments={'x-dead-letter-exchange': 'e'})"
     ),
-    "declare a queue or an exchange passively": "channel.queue_declare('q', passive=True)",
     "delete a queue": "channel.queue_delete('q')",
     "purge a queue": "channel.queue_purge('q')",
     "declare an exchange": "channel.exchange_declare('e')",
@@ -179,37 +179,59 @@ def test_every_operation_is_in_the_table() -> None:
     assert permissions().keys() == OPERATIONS.keys()
 
 
+async def things(connect: Connector) -> None:
+    """Declare what the operations are about."""
+    channel = await (await connect()).open_channel()
+    await channel.queue_declare("q")
+    await channel.exchange_declare("e")
+    await channel.exchange_declare("e2")
+
+
+async def attempt(vhost: Vhost, connect: Connector, call: str, granted: Mapping[str, str]) -> Any:
+    """Return the result of a call by a user with these rights, or its error."""
+    vhost.node.add_user("clerk", "secret")
+    try:
+        vhost.node.set_permissions("clerk", vhost.name, **granted)
+        protocol = await connect(url=vhost.node.url(vhost.name, user="clerk", password="secret"))
+        channel = await protocol.open_channel()
+        await channel.confirm_select()
+        (outcome,) = await outcomes([eval(call, {"channel": channel})])
+        await soon(protocol.close())
+        return outcome
+    finally:
+        vhost.node.delete_user("clerk")
+
+
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest_twisted.ensureDeferred
 async def test_an_operation_needs_what_the_table_says_and_nothing_else(
     operation: str, vhost: Vhost, connect: Connector
 ) -> None:
-    owner = await (await connect()).open_channel()
-    await owner.queue_declare("q")
-    await owner.exchange_declare("e")
-    await owner.exchange_declare("e2")
+    await things(connect)
+    call = OPERATIONS[operation]
     needed = {
-        right: f"^{re.escape(name_of(operation, cell))}$" if cell else "^$"
+        right: f"^{re.escape(name_of(operation, cell))}$" if cell else NOTHING
         for right, cell in permissions()[operation].items()
     }
-
-    async def attempt(granted: Mapping[str, str]) -> Any:
-        vhost.node.add_user("clerk", "secret")
-        try:
-            vhost.node.set_permissions("clerk", vhost.name, **granted)
-            protocol = await connect(url=vhost.node.url(vhost.name, user="clerk", password="secret"))
-            channel = await protocol.open_channel()
-            await channel.confirm_select()
-            (outcome,) = await outcomes([eval(OPERATIONS[operation], {"channel": channel})])
-            await soon(protocol.close())
-            return outcome
-        finally:
-            vhost.node.delete_user("clerk")
-
     for right, pattern in needed.items():
-        if pattern != "^$":
-            assert isinstance(await attempt({**needed, right: "^$"}), AccessRefused), right
-    assert not isinstance(await attempt(needed), Exception)
+        if pattern != NOTHING:
+            less = await attempt(vhost, connect, call, {**needed, right: NOTHING})
+            assert isinstance(less, AccessRefused), right
+    assert not isinstance(await attempt(vhost, connect, call, needed), Exception)
+
+
+@pytest.mark.parametrize("call", ["queue_declare('q', passive=True)", "exchange_declare('e', passive=True)"])
+@pytest_twisted.ensureDeferred
+async def test_to_declare_passively_needs_nothing_or_any_right(
+    call: str, vhost: Vhost, connect: Connector
+) -> None:
+    await things(connect)
+    none = dict.fromkeys(RIGHTS, NOTHING)
+    for right in RIGHTS:
+        outcome = await attempt(vhost, connect, f"channel.{call}", {**none, right: "^[qe]$"})
+        assert not isinstance(outcome, Exception), right
+    refused = isinstance(await attempt(vhost, connect, f"channel.{call}", none), AccessRefused)
+    assert refused is not vhost.node.version.startswith("3.")
 
 
 # --------------------------------------------------------------------------- what holds the above
