@@ -329,8 +329,8 @@ def test_the_factory_makes_protocols_that_share_what_is_shared() -> None:
     assert first is not second
     assert vars(first)["factory"] is shared
     assert {first.delegate, second.delegate} == {delegate}
-    assert first.parameters is parameters
-    assert first.clock is clock
+    shares: list[Any] = [first.parameters, first.clock]
+    assert shares == [parameters, clock]
     own = AMQPClientFactory(delegate_factory=Delegate)
     first, second = own.buildProtocol(None), own.buildProtocol(None)
     assert first.delegate is not second.delegate

@@ -437,6 +437,7 @@ class Connection:
         closed = error if isinstance(error, Closed) else caused(ConnectionLost(str(error)), error)
         self._end_channels(closed)
         self._fail_waiting(closed)
+        self.outbox.discard()  # nothing follows a close, or the answer to one
         self.events.append(events.ConnectionEnded(error, flush))
 
     def _fail(self, error: AMQPError) -> None:

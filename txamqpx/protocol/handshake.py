@@ -231,7 +231,7 @@ class ServerHandshake:
         if not data.startswith(header):
             if header.startswith(data):
                 return None
-            connection.outbox.append(header)
+            connection.outbox.append_urgent(header)
             raise Silent(f"the client wants another protocol: {data[:8]!r}")
         connection.state = ConnectionState.AWAIT_START
         connection.send(

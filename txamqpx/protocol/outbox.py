@@ -53,6 +53,11 @@ class Outbox:
         if frames not in self._urgent:  # a peer that stops reading for hours needs one heartbeat afterwards
             self._urgent.append(frames)
 
+    def discard(self) -> None:
+        """Forget what waits, but for the urgent: nobody will hear it any more."""
+        self._pieces.clear()
+        self._split = self.size = 0
+
     def __bool__(self) -> bool:
         return bool(self._pieces or self._urgent)
 
