@@ -84,7 +84,9 @@ def test_python_stands_only_where_it_is_run() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [ROOT / "README.md", *sorted(GUIDE.glob("*.md")), *ROOT.glob("examples/*.py")]
+    "path",
+    [ROOT / "README.md", *sorted(GUIDE.glob("*.md")), *sorted(ROOT.glob("examples/*.py"))],
+    ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_no_url_leads_to_the_virtual_host_without_a_name(path: Path) -> None:
     """A slash at the end is easily written, and its virtual host rarely exists."""

@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredQueue
 
 from tests.brokers_plugin import Vhost
 from tests.certificates import Certificates
 from tests.integration.support import Connector, outcomes, soon
 from txamqpx.errors import AccessRefused
+from txamqpx.message import Delivery
 
 ROOT = Path(__file__).parent.parent.parent
 GUIDE = ROOT / "docs" / "guide"
@@ -232,6 +233,41 @@ async def test_to_declare_passively_needs_nothing_or_any_right(
         assert not isinstance(outcome, Exception), right
     refused = isinstance(await attempt(vhost, connect, f"channel.{call}", none), AccessRefused)
     assert refused is not vhost.node.version.startswith("3.")
+
+
+# --------------------------------------------------------------------------- nack and reject
+
+
+@pytest.mark.parametrize("way", ["nack", "reject"])
+@pytest_twisted.ensureDeferred
+async def test_what_counts_as_a_failed_delivery_on_a_quorum_queue(
+    way: str, vhost: Vhost, connect: Connector
+) -> None:
+    """All but a nack since RabbitMQ 4.3: beyond the limit the message is dead-lettered."""
+    channel = await (await connect()).open_channel()
+    await channel.queue_declare("dead", durable=True)
+    await channel.queue_declare(
+        "jobs",
+        durable=True,
+        arguments={
+            "x-queue-type": "quorum",
+            "x-delivery-limit": 2,
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": "dead",
+        },
+    )
+    await channel.confirm_select()
+    await channel.basic_publish(b"job", routing_key="jobs")
+    given: DeferredQueue[tuple[str, Delivery]] = DeferredQueue()
+    await channel.basic_consume("jobs", lambda delivery: given.put(("jobs", delivery)))
+    await channel.basic_consume("dead", lambda delivery: given.put(("dead", delivery)))
+    seen: list[str] = []
+    while len(seen) < 5 and "dead" not in seen:
+        queue, delivery = await soon(given.get())
+        seen.append(queue)
+        getattr(delivery, way)()
+    counted = way == "reject" or vhost.node.version.startswith("3.")
+    assert seen == (["jobs"] * 3 + ["dead"] if counted else ["jobs"] * 5)
 
 
 # --------------------------------------------------------------------------- what holds the above
