@@ -234,6 +234,18 @@ class Wire:
                 return
 
 
+class Sink(Protocol):
+    """The other end of a wire for who only needs one: it takes everything and says nothing by itself."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Leave it."""
+
+    def hang_up(self, wire: Wire) -> None:
+        """Close this end."""
+        wire.server.loseConnection()
+        wire.pump()
+
+
 @define
 class Heard(Generic[M]):
     """A method that the client sent, with its content if it has one."""

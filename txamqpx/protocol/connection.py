@@ -177,13 +177,15 @@ class Connection:
             LocalProtocolError: The state forbids it; nothing was sent.
             ConnectionClosed: The connection is over; nothing was sent.
         """
-        payload = method.encode()
-        if len(payload) > self.payload_max:
-            raise EncodeError(f"takes {len(payload)} bytes, a frame holds {self.payload_max}", method.name)
+        size = len(method.encode())  # and nothing else is kept: tracebacks show variables, this may be a login
+        if size > self.payload_max:
+            raise EncodeError(f"takes {size} bytes, a frame holds {self.payload_max}", method.name)
         state = self.tables.connection[self.state].sent.get(method.index)
         if state is None:
             raise self.refusal(method.name)
-        piece = frame(METHOD, 0, payload)
+        if not self.outbox.size:
+            self.outbox.wake()  # which raises on a foreign thread
+        piece = frame(METHOD, 0, method.encode())
         if method.name == "connection.close-ok":
             self.outbox.append_urgent(piece)
         else:
