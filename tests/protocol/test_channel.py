@@ -455,6 +455,19 @@ def test_a_tag_can_be_used_once_on_each_channel(core: Connection) -> None:
     assert [event.consumer for event in of_kind(events.Delivered, happened)] == [1, 2]
 
 
+@pytest.mark.covers("T-CON-02")
+def test_a_tag_is_in_use_as_long_as_one_cancel_of_it_is_not_answered(core: Connection) -> None:
+    channel = consuming(core)
+    channel.send(BasicCancel("c"), "first")
+    channel.send(BasicCancel("c"), "second")
+    core.receive_data(say(BasicCancelOk("c")))
+    with pytest.raises(ConsumerTagInUse):
+        channel.send(BasicConsume("q", "c"), "consuming")
+    channel.send(BasicConsume("q", "d"), "consuming")
+    core.receive_data(say(BasicCancelOk("c")) + say(BasicConsumeOk("d")))
+    consuming(core, channel=channel)
+
+
 @pytest.mark.covers("T-CON-01")
 def test_a_consumer_without_a_tag_is_refused(core: Connection, channel: ChannelCore) -> None:
     with pytest.raises(LocalProtocolError, match="needs a consumer tag"):
@@ -653,6 +666,17 @@ def test_after_a_recover_what_was_delivered_is_stale(core: Connection, method: M
     answer = say(BasicRecoverOk()) if method.expects_reply else b""
     core.receive_data(answer + deliver(2))
     channel.ack(2)
+
+
+@pytest.mark.covers("T-ACK-04")
+def test_what_crosses_a_recover_is_stale_and_what_follows_the_last_one_is_not(core: Connection) -> None:
+    channel = consuming(core)
+    channel.send(BasicRecover(True), "first")
+    channel.send(BasicRecover(True), "second")
+    words = [deliver(1), say(BasicRecoverOk()), deliver(2), say(BasicRecoverOk()), deliver(3)]
+    happened = core.receive_data(b"".join(words))
+    assert [message.settled for message in of_kind(events.Delivered, happened)] == [True, True, False]
+    channel.ack(3)
 
 
 @pytest.mark.covers("T-ACK-04")

@@ -110,6 +110,22 @@ def test_what_is_forgotten_is_stale() -> None:
         kept.settle(1, False)
 
 
+@pytest.mark.covers("T-ACK-04")
+def test_what_crosses_a_recover_is_stale_from_the_start() -> None:
+    kept, deliveries = ledger(1)
+    kept.recover()
+    crossing, after = delivery(2), delivery(3)
+    kept.add(crossing)
+    kept.undo()
+    assert settled({**deliveries, 2: crossing}) == [1, 2]
+    assert len(kept) == 0
+    with pytest.raises(AlreadySettled):
+        kept.settle(2, False)
+    kept.recovered()
+    kept.add(after)
+    kept.settle(3, False)
+
+
 # --------------------------------------------------------------------------- transactions
 
 

@@ -63,8 +63,11 @@ _ACK = amqp.BasicAck.index
 
 # RabbitMQ has the queue answer these, which may take longer than what the channel answers itself.
 _OVERTAKEN = (amqp.BasicConsume, amqp.BasicCancel)
+_CANCEL = amqp.BasicCancel.index
 _CANCEL_OK = amqp.BasicCancelOk.index
 _CONSUME_OK = amqp.BasicConsumeOk.index
+_RECOVER = amqp.BasicRecover.index
+_RECOVER_OK = amqp.BasicRecoverOk.index
 _CLOSE = amqp.ChannelClose.index
 
 
@@ -293,11 +296,18 @@ class ChannelCore:
         key = encode_short_string(method.consumer_tag)[1:]
         if not key:
             raise LocalProtocolError("basic.consume needs a consumer tag: deliveries may overtake the answer")
-        if key in self.consumers:
+        if key in self.consumers or self._cancels(method.consumer_tag):
             raise ConsumerTagInUse(
                 f"channel {self.number} has a consumer {method.consumer_tag!r} already", reply_code=530
             )
         self.consumers[key] = Consumer(method.consumer_tag, method.no_ack, consumer)
+
+    def _cancels(self, consumer_tag: str) -> bool:
+        # A second basic.cancel may be on its way; its answer must not be taken for a new consumer's end.
+        return any(
+            one.request.index == _CANCEL and getattr(one.request, "consumer_tag", "") == consumer_tag
+            for one in self.waiting
+        )
 
     def _before_cancel(self, method: amqp.BasicCancel, consumer: Any) -> None:
         known = self.consumers.get(encode_short_string(method.consumer_tag)[1:])
@@ -316,6 +326,9 @@ class ChannelCore:
         self.unsettled.settle(method.delivery_tag, False)
 
     def _before_recover(self, method: Method, consumer: Any) -> None:
+        self.unsettled.recover()
+
+    def _before_recover_async(self, method: Method, consumer: Any) -> None:
         self.unsettled.forget()
 
     def _before_confirm_select(self, method: Method, consumer: Any) -> None:
@@ -419,6 +432,8 @@ class ChannelCore:
             self.consumers.pop(encode_short_string(asked.consumer_tag)[1:], None)
         elif kind.index == _CONSUME_OK:
             self.consumers[encode_short_string(asked.consumer_tag)[1:]].started = True
+        elif kind.index == _RECOVER_OK and all(one.request.index != _RECOVER for one in self.waiting):
+            self.unsettled.recovered()
         self.connection.events.append(Replied(self, request.token, method))
 
     def expect(self, kind: type[Method], consumer_tag: str | None = None) -> Waiting:
@@ -514,7 +529,7 @@ CLIENT_PREPARATIONS: dict[int, Preparation] = {
     amqp.BasicNack.index: ChannelCore._before_settling,
     amqp.BasicReject.index: ChannelCore._before_reject,
     amqp.BasicRecover.index: ChannelCore._before_recover,
-    amqp.BasicRecoverAsync.index: ChannelCore._before_recover,
+    amqp.BasicRecoverAsync.index: ChannelCore._before_recover_async,
     amqp.ConfirmSelect.index: ChannelCore._before_confirm_select,
     amqp.TxSelect.index: ChannelCore._before_tx_select,
     amqp.TxCommit.index: ChannelCore._before_tx_commit,

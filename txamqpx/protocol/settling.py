@@ -12,6 +12,13 @@ from txamqpx.protocol.events import Delivered
 __all__ = ["UnsettledLedger"]
 
 
+class _Stale(dict[int, Delivered]):
+    """Keeps nothing: what arrives while a ``basic.recover`` is on its way is given out again."""
+
+    def __setitem__(self, tag: int, delivery: Delivered) -> None:
+        delivery.settled = True
+
+
 class UnsettledLedger:
     """Deliveries by tag, in the order of their arrival."""
 
@@ -77,14 +84,24 @@ class UnsettledLedger:
         if self._undoable is not None:
             self._undoable.clear()
 
+    def recover(self) -> None:
+        """Drop everything, and what arrives until ``recovered``: the broker sent it before it was asked."""
+        self.forget()
+        self._deliveries = _Stale()
+
+    def recovered(self) -> None:
+        """Keep deliveries again."""
+        self._deliveries = {}
+
     def begin(self) -> None:
         """Remember from now on what is settled: a transaction begins, or the one before was committed."""
         self._undoable = []
 
     def undo(self) -> None:
         """Take back what was settled since the last ``begin``: the transaction was rolled back."""
-        for delivery in self._undoable or ():
-            delivery.settled = False
-            self._deliveries[delivery.delivery_tag] = delivery
-        self._deliveries = dict(sorted(self._deliveries.items()))
+        if self._undoable:
+            for delivery in self._undoable:
+                delivery.settled = False
+                self._deliveries[delivery.delivery_tag] = delivery
+            self._deliveries = dict(sorted(self._deliveries.items()))
         self.begin()
