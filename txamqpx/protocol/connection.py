@@ -177,7 +177,8 @@ class Connection:
             LocalProtocolError: The state forbids it; nothing was sent.
             ConnectionClosed: The connection is over; nothing was sent.
         """
-        size = len(method.encode())  # and nothing else is kept: tracebacks show variables, this may be a login
+        # Not kept in a variable: tracebacks show those, and this may be a login.
+        size = len(method.encode())
         if size > self.payload_max:
             raise EncodeError(f"takes {size} bytes, a frame holds {self.payload_max}", method.name)
         state = self.tables.connection[self.state].sent.get(method.index)
