@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from benchmarks import wire
-from benchmarks.case import LARGE, WINDOW
+from benchmarks.case import LARGE, WINDOW, turn
 from benchmarks.layers import Work, layer
 
 if TYPE_CHECKING:
@@ -66,13 +66,13 @@ class Hole:
 @layer("protocol: publish", sizes=SIZES)
 def _publish(size: int, count: int) -> Work:
     protocol, channel, clock = opened()
-    return published(protocol.dataReceived, clock, publisher(channel, size), unanswered(count))
+    return published(protocol.dataReceived, clock, publisher(channel, size), unanswered(count, size))
 
 
 @layer("protocol: publish", PIKA, SIZES)
 def _publish_with_pika(size: int, count: int) -> Work:
     protocol, channel, clock = opened_by_pika()
-    return published(protocol.dataReceived, clock, publisher_of_pika(channel, size), unanswered(count))
+    return published(protocol.dataReceived, clock, publisher_of_pika(channel, size), unanswered(count, size))
 
 
 @layer("protocol: publish + confirm", sizes=SIZES)
@@ -118,9 +118,10 @@ def _deliver_with_pika(size: int, count: int) -> Work:
 # What both have in common ---------------------------------------------------------------------
 
 
-def unanswered(count: int) -> list[tuple[int, bytes]]:
-    """Return batches that nobody confirms."""
-    return [(min(BATCH, count - begin), b"") for begin in range(0, count, BATCH)]
+def unanswered(count: int, size: int) -> list[tuple[int, bytes]]:
+    """Return batches that nobody confirms, each as large as one turn of the loop takes."""
+    batch = turn(size)
+    return [(min(batch, count - begin), b"") for begin in range(0, count, batch)]
 
 
 def published(receive: Receive, clock: Clock, publish: Publish, answers: list[tuple[int, bytes]]) -> Work:
