@@ -98,7 +98,7 @@ def show(taken: result.Result) -> None:
 def compare(options: argparse.Namespace) -> int:
     """Print what changed between two results."""
     before, after = result.read(options.before), result.read(options.after)
-    found = result.changes(before, after, [*table.YARDSTICKS, "pika-select"])
+    found = result.changes(before, after, [*table.YARDSTICKS, "pika-select", "pamqp"])
     print(table.change_table(before, after, found))
     return 0
 
