@@ -301,6 +301,48 @@ def test_calls_before_it_is_open_are_the_callers_mistake() -> None:
     peer.expect_nothing()
 
 
+def test_a_connection_that_never_came_about_or_is_lost_twice_ends_once() -> None:
+    protocol = AMQPProtocol(clock=Clock())
+    ended = protocol.when_closed()
+    protocol.connectionLost()
+    protocol.connectionLost()
+    assert type(success_of(ended)) is ConnectionLost
+    assert success_of(protocol.close()) is None
+
+
+def test_a_limit_takes_what_there_is_in_the_last_moment() -> None:
+    clock = Clock()
+    protocol = AMQPProtocol(clock=clock)
+    limited: Deferred[int] = protocol.limited(Deferred(lambda one: one.callback(7)), "x", 1.0)
+    clock.advance(1.0)
+    assert success_of(limited) == 7
+    cancelled: Deferred[int] = protocol.limited(Deferred(), "x", 1.0)
+    cancelled.cancel()
+    failure_of(cancelled, CancelledError)
+    assert clock.getDelayedCalls() == []
+
+
+def test_a_connection_and_a_channel_for_the_length_of_a_block() -> None:
+    peer = opened()
+    seen: list[bool] = []
+
+    async def use() -> None:
+        async with peer.protocol as protocol:
+            async with await protocol.open_channel() as channel:
+                seen.append(channel.is_open)
+            seen.append(channel.is_open)
+        seen.append(protocol.is_open)
+
+    using = Deferred.fromCoroutine(use())
+    peer.expect(ChannelOpen)
+    peer.send(1, ChannelOpenOk())
+    peer.expect(ChannelClose)
+    peer.expect(ConnectionClose)
+    success_of(using)
+    assert seen == [True, False, False]
+    nothing_is_left(peer)
+
+
 def test_the_global_clock_is_that_of_the_reactor() -> None:
     from twisted.internet import reactor
 

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from threading import Thread
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.task import Clock
 from twisted.python import threadable
@@ -256,6 +258,112 @@ def test_a_transport_that_ends_while_it_is_written_to() -> None:
     desk.writer.flush()
     assert len(desk.transport.writes) == 1
     desk.writer.finish()
+
+
+class Reactor:
+    """What a socket needs of a reactor: who wants to write."""
+
+    def __init__(self) -> None:
+        self.writers: set[object] = set()
+
+    def addWriter(self, writer: object) -> None:
+        self.writers.add(writer)
+
+    def removeWriter(self, writer: object) -> None:
+        self.writers.discard(writer)
+
+    def removeReader(self, reader: object) -> None:
+        pass
+
+
+class Socket(FileDescriptor):
+    """A socket that takes so much at a time.
+
+    Attributes:
+        sent: What it took.
+        result: What its system call says instead, if anything.
+    """
+
+    def __init__(self, room: int = 1 << 30) -> None:
+        self.registry = Reactor()
+        super().__init__(cast(Any, self.registry))
+        self.connected = 1
+        self.room = room
+        self.sent: list[bytes] = []
+        self.result: Exception | None = None
+
+    def writeSomeData(self, data: bytes) -> Any:
+        if self.result is not None:
+            return self.result
+        taken = bytes(data[: self.room])
+        if taken:
+            self.sent.append(taken)
+        return len(taken)
+
+    def turn(self) -> object:
+        """Let the reactor come round to it, if it wants to."""
+        write: Any = self.doWrite
+        return write() if self in self.registry.writers else None
+
+
+def on_a_socket(room: int = 1 << 30) -> tuple[Desk, Socket]:
+    desk, socket = Desk(), Socket(room)
+    desk.writer.start(socket)
+    return desk, socket
+
+
+def test_a_socket_is_written_to_at_once() -> None:
+    desk, socket = on_a_socket()
+    desk.outbox.append(b"one")
+    desk.writer.flush()
+    assert socket.sent == [b"one"]
+    assert not socket.registry.writers
+
+
+def test_what_a_socket_does_not_take_at_once_waits_for_the_reactor() -> None:
+    desk, socket = on_a_socket(room=10_000)
+    for _ in range(100):
+        desk.outbox.append(b"x" * 10_000)
+    desk.writer.flush()
+    assert desk.outbox
+    turns = 0
+    while socket.registry.writers:
+        assert socket.turn() is None
+        turns += 1
+    assert sum(map(len, socket.sent)) == 1_000_000
+    assert turns < 101
+    assert not desk.outbox
+
+
+def test_a_socket_that_fails_fails_again_before_the_reactor() -> None:
+    desk, socket = on_a_socket()
+    socket.result = ConnectionLost()
+    desk.outbox.append(b"one")
+    desk.writer.flush()
+    assert socket in socket.registry.writers
+    assert socket.turn() is socket.result
+
+
+def test_a_socket_that_was_closed_by_somebody_else_is_closed_all_the_same() -> None:
+    desk, socket = on_a_socket()
+    socket.loseConnection()  # type: ignore[no-untyped-call]  # Twisted's
+    desk.outbox.append(b"one")
+    desk.writer.flush()
+    assert socket.sent == [b"one"]
+    assert isinstance(socket.turn(), ConnectionDone)
+
+
+def test_what_lets_a_socket_shine_through_is_not_written_to_at_once() -> None:
+    class Wrapper(Transport):
+        def doWrite(self) -> None:
+            raise AssertionError
+
+    desk = Desk()
+    desk.transport = Wrapper()
+    desk.start()
+    desk.outbox.append(b"one")
+    desk.writer.flush()
+    assert desk.transport.writes == [b"one"]
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import Any
 
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.python import threadable
@@ -55,7 +56,8 @@ class Writer:
     def start(self, transport: Any) -> None:
         """Write to ``transport`` from now on, at the pace that it can take."""
         self._transport = transport
-        self._send = getattr(transport, "doWrite", None)
+        if isinstance(transport, FileDescriptor):  # not what TLS lets through to the socket below it
+            self._send = transport.doWrite
         transport.registerProducer(self, True)
 
     def wake(self) -> None:
@@ -94,12 +96,13 @@ class Writer:
 
     def _send_at_once(self) -> None:
         # A socket would wait for the reactor to say that it can be written to, which it nearly always can:
-        # that is a system call and a turn more for each message that somebody waits for.  What fails here
-        # fails again when the reactor comes round to it, and is dealt with there.
+        # that is a system call and a turn more for each message that somebody waits for.  What fails or ends
+        # here does so again when the reactor comes round to it, and is dealt with there.
         if self._send is not None and not self._paused and not self._sending:
             self._sending = True  # a socket that is done asks for more at once, from within
             try:
-                self._send()
+                if self._send() is not None:
+                    self._transport.startWriting()
             finally:
                 self._sending = False
 
