@@ -963,6 +963,23 @@ def test_the_size_of_reads_follows_what_they_bring() -> None:
     assert sizes == [256 * 1024, 256 * 1024, 256 * 1024, 64 * 1024, 64 * 1024]
 
 
+def test_what_callbacks_write_while_we_read_goes_out_in_one_piece_and_at_once() -> None:
+    peer = opened()
+    channel = peer.open_channel()
+    channel.basic_consume("q", lambda delivery: delivery.ack(), consumer_tag="c")
+    peer.expect(BasicConsume)
+    peer.send(1, BasicConsumeOk("c"))
+    before = len(peer.clock.getDelayedCalls())
+    with peer.wire.held():
+        for tag in range(1, 11):
+            peer.deliver(1, "c", tag)
+        data = bytes(peer.wire.server.unsent)
+        peer.wire.server.unsent.clear()
+        peer.protocol.dataReceived(data)
+        assert len(peer.wire.client.unsent) == 10 * 21
+        assert len(peer.clock.getDelayedCalls()) == before
+
+
 @pytest.mark.covers("T28")
 def test_a_frame_larger_than_was_agreed_ends_the_connection() -> None:
     peer = scripted()

@@ -228,8 +228,7 @@ class AMQPProtocol(Protocol):
         return self.limited(opened, "channel.open", None)
 
     def _give_up(self, failure: Failure, channel: Channel) -> Failure:
-        if not channel.core.closing and channel.core.error is None:
-            channel.close().addErrback(lambda late: None)
+        channel.close().addErrback(lambda late: None)
         return failure
 
     def update_secret(self, secret: str, reason: str) -> Deferred[ConnectionUpdateSecretOk]:
