@@ -62,6 +62,7 @@ from txamqpx.spec.amqp0_9_1 import (
     QueueDeclare,
     QueueDeclareOk,
 )
+from txamqpx.spec.base import Method, Request
 from txamqpx.spec.wire import encode_short_string
 from txamqpx.writer import HIGH_WATER
 
@@ -397,11 +398,68 @@ def test_confirms_and_transactions_exclude_each_other(confirming: Talk) -> None:
 
 
 def test_what_is_no_business_of_a_channel_is_refused(talk: Talk) -> None:
-    methods: list[Any] = [ConnectionClose(200, "", 0, 0), ChannelOpen(), BasicDeliver("c", 1, False, "", "")]
+    methods: list[Any] = [ConnectionClose(200, "", 0, 0), ChannelOpen()]
     for method in methods:
         with pytest.raises(LocalProtocolError, match="is not allowed on channel 1"):
             talk.channel.call(method)
+    contents: list[Any] = [BasicDeliver("c", 1, False, "", ""), BasicPublish("", "q")]
+    for method in contents:
+        with pytest.raises(LocalProtocolError, match="needs a content"):
+            talk.channel.call(method)
     talk.peer.expect_nothing()
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        BasicQos(prefetch_size=1),
+        ChannelFlow(False),
+        BasicRecover(False),
+        BasicConsume("q", "c", no_wait=True),
+        BasicCancel("c", no_wait=True),
+    ],
+)
+def test_what_would_cost_the_connection_is_refused(talk: Talk, method: Request[Method]) -> None:
+    with pytest.raises(LocalProtocolError, match=method.name):
+        talk.channel.call(method)
+    talk.peer.expect_nothing()
+
+
+def test_a_consumer_by_a_plain_call_is_the_delegates(talk: Talk) -> None:
+    talk.channel.call(BasicConsume("q", "c"))
+    talk.peer.expect(BasicConsume)
+    talk.peer.deliver(1, "c", 1, b"hello")
+    talk.peer.expect_nothing()  # no nack of what nobody wants: the delegate has it
+
+
+@pytest.mark.covers("T-ACK-03", "T-ACK-04")
+@pytest.mark.parametrize("settle", ["basic_ack", "basic_nack"])
+def test_all_means_all_that_have_come(talk: Talk, settle: str) -> None:
+    channel, peer = talk.channel, talk.peer
+    channel.basic_consume("q", lambda delivery: None, consumer_tag="c")
+    peer.expect(BasicConsume)
+    success_of(getattr(channel, settle)(0, multiple=True))
+    peer.expect_nothing()
+    for tag in (1, 2, 3):
+        peer.deliver(1, "c", tag, b"hello")
+    success_of(getattr(channel, settle)(0, multiple=True))
+    peer.expect(BasicAck(3, True) if settle == "basic_ack" else BasicNack(3, True, True))
+
+
+@pytest.mark.covers("T-CH-10", "K05")
+def test_nothing_is_published_while_the_broker_asks_for_a_pause(talk: Talk) -> None:
+    talk.peer.send(1, ChannelFlow(False))
+    talk.peer.expect(ChannelFlowOk(False))
+    failure_of(talk.channel.basic_publish(b"1", routing_key="q"), NotPublished)
+    talk.peer.expect_nothing()
+    talk.peer.send(1, ChannelFlow(True))
+    talk.peer.expect(ChannelFlowOk(True))
+    success_of(talk.channel.basic_publish(b"1", routing_key="q"))
+
+
+def test_waiting_for_confirms_without_confirm_mode_is_a_mistake(talk: Talk) -> None:
+    with pytest.raises(LocalProtocolError, match=r"without confirm\.select"):
+        talk.channel.wait_for_confirms()
 
 
 # ----------------------------------------------------------------------- publishing
@@ -574,7 +632,7 @@ def test_waiting_for_confirms_has_an_end_and_leaves_nothing(confirming: Talk) ->
     confirming.closed_by_broker()
     failure_of(waiting, NotFound)
     failure_of(published, OutcomeUnknown)
-    assert success_of(channel.wait_for_confirms()) is None
+    failure_of(channel.wait_for_confirms(), NotFound)
 
 
 @pytest.mark.covers("T-CH-10", "K05")

@@ -960,7 +960,7 @@ def test_the_size_of_reads_follows_what_they_bring() -> None:
     assert bring(100_000, 1) == 0  # no socket: nothing to set
     peer.wire.client.bufferSize = 0  # type: ignore[attr-defined]  # now it is one
     sizes = [bring(300_000, 1), bring(300_000, 1), bring(1000, 300), bring(100, 4000), bring(10, 10)]
-    assert sizes == [256 * 1024, 256 * 1024, 256 * 1024, 64 * 1024, 64 * 1024]
+    assert sizes == [128 * 1024, 128 * 1024, 128 * 1024, 64 * 1024, 64 * 1024]
 
 
 def test_what_callbacks_write_while_we_read_goes_out_in_one_piece_and_at_once() -> None:

@@ -156,6 +156,8 @@ class Channel(ChannelMethods):
             EncodeError: An argument does not fit; nothing was sent.
             LocalProtocolError: The channel's state forbids it; nothing was sent.
         """
+        if isinstance(method, BasicConsume):
+            return self._call(method, timeout, self._to_delegate)
         return self._call(method, timeout)
 
     def _call(self, method: Any, timeout: float | None = None, consumer: Any = None) -> Deferred[Any]:
@@ -262,7 +264,15 @@ class Channel(ChannelMethods):
 
         Returns:
             A Deferred of None; it fails with ``RPCTimeout``, or with the reason if the channel ends first.
+
+        Raises:
+            LocalProtocolError: The channel is not in confirm mode.
         """
+        if self.core.confirms is None:
+            refusal = self.core.refusal("waiting for confirms without confirm.select")
+            if isinstance(refusal, LocalProtocolError):
+                raise refusal
+            return fail(refusal)
         if not self.unconfirmed:
             return succeed(None)
         until = self.next_publish_seq_no
@@ -343,19 +353,25 @@ class Channel(ChannelMethods):
         return answer.addCallback(_none_if_empty)
 
     def basic_ack(self, delivery_tag: int, *, multiple: bool = False) -> Deferred[None]:
-        """Ack a delivery by its number; with ``multiple`` all up to it on this channel, 0 for all.
+        """Ack a delivery by its number; with ``multiple`` all up to it, 0 for all that have come so far.
 
         Raises:
             AlreadySettled: It was settled before; nothing was sent.
             UnknownDelivery: This channel never gave out that number; nothing was sent.
         """
-        return self._send(BasicAck(delivery_tag, multiple))
+        tag = self._covered(delivery_tag, multiple)
+        return succeed(None) if tag is None else self._send(BasicAck(tag, multiple))
 
     def basic_nack(
         self, delivery_tag: int, *, multiple: bool = False, requeue: bool = True
     ) -> Deferred[None]:
         """Give deliveries back, or with ``requeue=False`` dead-letter them.  Raises as ``basic_ack``."""
-        return self._send(BasicNack(delivery_tag, multiple, requeue))
+        tag = self._covered(delivery_tag, multiple)
+        return succeed(None) if tag is None else self._send(BasicNack(tag, multiple, requeue))
+
+    def _covered(self, delivery_tag: int, multiple: bool) -> int | None:
+        # To the broker 0 means all that it has sent, some of which may be on the way to us.
+        return (self.core.unsettled.last or None) if multiple and delivery_tag == 0 else delivery_tag
 
     def basic_reject(self, delivery_tag: int, *, requeue: bool = True) -> Deferred[None]:
         """Refuse one delivery.  Raises as ``basic_ack``."""

@@ -54,8 +54,9 @@ T = TypeVar("T")
 
 # How much is read at once.  Twisted's own size suits small messages, of which it holds hundreds; large ones
 # cost less the more of them come with one system call, so the size follows what a full read brought.
+# Twisted takes the same number as the mark at which a transport has enough to write.
 SMALLEST_READ = 64 * 1024
-LARGEST_READ = 256 * 1024
+LARGEST_READ = 128 * 1024
 FEW_EVENTS = 150
 MANY_EVENTS = 350
 

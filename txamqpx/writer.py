@@ -45,7 +45,7 @@ class Writer:
         self._clock = clock
         self._wrote = wrote
         self._transport: Any = None
-        self._send: Callable[[], object] | None = None
+        self._direct = False
         self._sending = False
         self._paused = False
         self._held = False
@@ -57,7 +57,7 @@ class Writer:
         """Write to ``transport`` from now on, at the pace that it can take."""
         self._transport = transport
         if isinstance(transport, FileDescriptor):  # not what TLS lets through to the socket below it
-            self._send = transport.doWrite
+            self._direct = True
         transport.registerProducer(self, True)
 
     def wake(self) -> None:
@@ -98,11 +98,12 @@ class Writer:
         # A socket would wait for the reactor to say that it can be written to, which it nearly always can:
         # that is a system call and a turn more for each message that somebody waits for.  What fails or ends
         # here does so again when the reactor comes round to it, and is dealt with there.
-        if self._send is not None and not self._paused and not self._sending:
+        transport = self._transport
+        if self._direct and not transport.disconnecting and not self._paused and not self._sending:
             self._sending = True  # a socket that is done asks for more at once, from within
             try:
-                if self._send() is not None:
-                    self._transport.startWriting()
+                if transport.doWrite() is not None:
+                    transport.startWriting()
             finally:
                 self._sending = False
 
@@ -123,7 +124,7 @@ class Writer:
         """Write nothing more."""
         self._transport = None
         self._paused = True  # for a flush that this interrupts
-        self._send = None
+        self._direct = False
         if self._later is not None and self._later.active():
             self._later.cancel()
         self._later = None

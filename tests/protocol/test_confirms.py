@@ -233,7 +233,7 @@ TIMES = [BasicProperties(expiration=time) for time in ("9", "99999999999")]
     [
         (
             "NOT_FOUND - no exchange 'gone' in vhost '/'",
-            [entry("a"), entry("b", exchange="gone"), entry("c", exchange="gone")],
+            [entry("a"), entry("b", exchange="gone"), entry("c")],
             2,
         ),
         (
@@ -263,16 +263,32 @@ TIMES = [BasicProperties(expiration=time) for time in ("9", "99999999999")]
         ("something new", [], None),
     ],
 )
-def test_the_culprit_is_the_first_that_the_text_fits_or_the_only_one(
+def test_the_culprit_is_the_only_one_that_the_text_fits_or_the_only_one_there_is(
     text: str, entries: list[Entry], culprit: int | None
 ) -> None:
-    assert ledger(*entries).culprit(closed(text)) == culprit
+    to_blame, last = ledger(*entries).suspects(closed(text))
+    assert to_blame == culprit
+    assert last == (culprit or len(entries) + 1)
+
+
+@pytest.mark.covers("T-PUB-07")
+def test_what_may_have_come_about_in_between_blames_nobody_but_saves_who_came_after() -> None:
+    # The exchange may have been there for the first of the two, and deleted before the second.
+    kept = ledger(entry("a"), entry("b", exchange="gone"), entry("c", exchange="gone"), entry("d"))
+    assert kept.suspects(closed("NOT_FOUND - no exchange 'gone' in vhost '/'")) == (None, 3)
+
+
+@pytest.mark.covers("T-PUB-07")
+def test_what_is_wrong_with_the_message_itself_was_wrong_from_the_first() -> None:
+    kept = ledger(entry("a", body=b"x" * 60), entry("b", body=b"x" * 60))
+    text = "PRECONDITION_FAILED - message size 60 is larger than configured max size 6"
+    assert kept.suspects(closed(text)) == (1, 1)
 
 
 @pytest.mark.covers("T-PUB-07")
 def test_an_error_of_another_operation_has_no_culprit_here() -> None:
     kept = ledger("a")
-    assert kept.culprit(closed("NOT_FOUND - no queue 'x' in vhost '/'", "queue.declare")) is None
+    assert kept.suspects(closed("NOT_FOUND - no queue 'x' in vhost '/'", "queue.declare")) == (None, 2)
 
 
 def test_the_publishes_that_are_left_come_in_their_order() -> None:

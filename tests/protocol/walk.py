@@ -27,7 +27,6 @@ from txamqpx.errors import (
     NotFound,
     NotProcessed,
     NotPublished,
-    OutboxFull,
     OutcomeUnknown,
 )
 from txamqpx.protocol import events
@@ -258,6 +257,7 @@ class Walk:
         self.happened: list[events.Event] = []
         self._out, self._in = b"", b""
         self._denied: set[str] = set()
+        self._spoiled = False
         self._ended: events.ConnectionEnded | None = None
 
     def run(self, steps: int) -> None:
@@ -274,6 +274,7 @@ class Walk:
                 self.core.close(self._token("connection"), 200, "bye")
             elif step < 0.0010 and self.core.is_open:
                 self._in += self.chance.randbytes(20)
+                self._spoiled = True
             elif step < 0.003:
                 self._agree()
             else:
@@ -297,7 +298,7 @@ class Walk:
         waits = self.core.outbox.appended
         try:
             call(token)
-        except (Closed, LocalProtocolError, OutboxFull):
+        except (Closed, LocalProtocolError, NotPublished):
             assert self.core.outbox.appended == waits, "a refused call has written something"
             self.given.remove(token)
             return False
@@ -413,7 +414,7 @@ class Walk:
             self.broker.take(data)
             self._in, data = b"", self._in + written(self.broker.core)
             self._hear(self.core.receive_data(data))
-        if self._ended is None:
+        if self._ended is None and not self._spoiled:
             assert self.core.state is self.broker.core.state
             ours, theirs = self.core.channels, self.broker.core.channels
             assert {number: one.state for number, one in ours.items()} == {

@@ -19,9 +19,7 @@ from attrs import define
 
 from txamqpx.errors import (
     AMQPError,
-    ChannelClosed,
     Closed,
-    ConsumerTagInUse,
     EncodeError,
     LocalProtocolError,
     NotProcessed,
@@ -46,8 +44,6 @@ from txamqpx.spec.dialect import Dialect
 from txamqpx.spec.wire import encode_short_string
 
 __all__ = [
-    "CLIENT_PREPARATIONS",
-    "SERVER_PREPARATIONS",
     "ChannelCore",
     "Consumer",
     "Preparation",
@@ -63,12 +59,14 @@ _ACK = amqp.BasicAck.index
 
 # RabbitMQ has the queue answer these, which may take longer than what the channel answers itself.
 _OVERTAKEN = (amqp.BasicConsume, amqp.BasicCancel)
-_CANCEL = amqp.BasicCancel.index
 _CANCEL_OK = amqp.BasicCancelOk.index
 _CONSUME_OK = amqp.BasicConsumeOk.index
 _RECOVER = amqp.BasicRecover.index
 _RECOVER_OK = amqp.BasicRecoverOk.index
 _CLOSE = amqp.ChannelClose.index
+
+
+Preparation = Callable[["ChannelCore", Any, Any], None]
 
 
 @define(eq=False)
@@ -172,6 +170,8 @@ class ChannelCore:
             LocalProtocolError: The state forbids it; nothing was sent.
             ChannelClosed: The channel is closed; nothing was sent.
         """
+        if method.content:
+            raise LocalProtocolError(f"{method.name} needs a content", operation=method.name)
         payload = method.encode()
         room = self.connection.payload_max
         if len(payload) > room:
@@ -232,15 +232,18 @@ class ChannelCore:
 
         Raises:
             EncodeError: A name or a property does not fit; nothing was sent.
+            NotPublished: The broker has asked for a pause (``channel.flow``); nothing was sent.
             OutboxFull: Too many bytes wait for the transport; nothing was sent.
             ChannelClosed: The channel is closed; nothing was sent.
         """
         if _PUBLISH not in self._sent:
             raise self.refusal("basic.publish")
+        if not self.flow_active:
+            raise NotPublished(f"the broker has asked not to publish on channel {self.number} for now")
         content = self._publishes.encode(body, exchange, routing_key, properties, mandatory)
         outbox = self.connection.outbox
         size = len(content) if isinstance(content, bytes) else sum(map(len, content))
-        if outbox.size + size > outbox.most:
+        if outbox.size + size > outbox.most and outbox.size:
             raise OutboxFull(f"{outbox.size} bytes wait to be written already, the limit is {outbox.most}")
         # From here on nothing can fail.
         outbox.append(content, size)
@@ -291,67 +294,6 @@ class ChannelCore:
             f"{operation} is not allowed on channel {self.number}, which is {self.state.value}",
             operation=operation,
         )
-
-    def _before_consume(self, method: amqp.BasicConsume, consumer: Any) -> None:
-        key = encode_short_string(method.consumer_tag)[1:]
-        if not key:
-            raise LocalProtocolError("basic.consume needs a consumer tag: deliveries may overtake the answer")
-        if key in self.consumers or self._cancels(method.consumer_tag):
-            raise ConsumerTagInUse(
-                f"channel {self.number} has a consumer {method.consumer_tag!r} already", reply_code=530
-            )
-        self.consumers[key] = Consumer(method.consumer_tag, method.no_ack, consumer)
-
-    def _cancels(self, consumer_tag: str) -> bool:
-        # A second basic.cancel may be on its way; its answer must not be taken for a new consumer's end.
-        return any(
-            one.request.index == _CANCEL and getattr(one.request, "consumer_tag", "") == consumer_tag
-            for one in self.waiting
-        )
-
-    def _before_cancel(self, method: amqp.BasicCancel, consumer: Any) -> None:
-        known = self.consumers.get(encode_short_string(method.consumer_tag)[1:])
-        if known is not None and not known.started:
-            # RabbitMQ forgets the tag and then trips over the queue's answer: 3.10 closes the connection
-            # (541), 4.3 never answers the consume.
-            raise LocalProtocolError(
-                f"consumer {known.tag!r} cannot be cancelled before basic.consume is answered",
-                operation=method.name,
-            )
-
-    def _before_settling(self, method: amqp.BasicAck | amqp.BasicNack, consumer: Any) -> None:
-        self.unsettled.settle(method.delivery_tag, method.multiple)
-
-    def _before_reject(self, method: amqp.BasicReject, consumer: Any) -> None:
-        self.unsettled.settle(method.delivery_tag, False)
-
-    def _before_recover(self, method: Method, consumer: Any) -> None:
-        self.unsettled.recover()
-
-    def _before_recover_async(self, method: Method, consumer: Any) -> None:
-        self.unsettled.forget()
-
-    def _before_confirm_select(self, method: Method, consumer: Any) -> None:
-        self.mode = Mode.CONFIRM
-        if self.confirms is None:
-            self.confirms = ConfirmLedger()
-
-    def _before_tx_select(self, method: Method, consumer: Any) -> None:
-        if self.mode is not Mode.TRANSACTION:
-            self.mode = Mode.TRANSACTION
-            self.unsettled.begin()
-
-    def _before_tx_commit(self, method: Method, consumer: Any) -> None:
-        self.unsettled.begin()  # now, as what is settled before the answer belongs to the next transaction
-
-    def _before_tx_rollback(self, method: Method, consumer: Any) -> None:
-        self.unsettled.undo()
-
-    def _before_close(self, method: amqp.ChannelClose, consumer: Any) -> None:
-        error = ChannelClosed.from_reply(method.reply_code, method.reply_text, by_peer=False)
-        self.error = error
-        self._fail_all(error)
-        self.unsettled.forget()  # the broker gives out again what is not settled by now
 
     # ----------------------------------------------------------------------- what the peer sends
 
@@ -476,19 +418,23 @@ class ChannelCore:
         if self.state is not ChannelState.CLOSED:
             self._move(ChannelState.CLOSED)
         self._sent = {}  # a number may be opened again, but as another channel
-        self._fail_all(error, connection_ended=connection_ended)
+        self.fail_all(error, connection_ended=connection_ended)
         self.unsettled.forget()
         self._assembly = None
         self.connection.events.append(ChannelEnded(self, error))
         self.connection.release(self)
 
-    def _fail_all(self, error: Closed, *, connection_ended: bool = False) -> None:
+    def fail_all(self, error: Closed, *, connection_ended: bool = False) -> None:
+        """Give every token back, each with an error of its own."""
         emit = self.connection.events.append
         confirms, self.confirms = self.confirms, None
         if confirms is not None:
-            culprit = None if connection_ended else confirms.culprit(error)
+            culprit, last = (None, confirms.next_seq) if connection_ended else confirms.suspects(error)
             for seq, entry in confirms:
-                emit(Failed(entry[0], self._publish_error(error, seq, culprit, entry[1])))
+                if seq == culprit:
+                    emit(Failed(entry[0], error.copy()))
+                else:
+                    emit(Failed(entry[0], self._publish_error(error, seq > last, entry[1])))
         to_blame = self._culprit(error)
         waiting, self.waiting = self.waiting, deque()
         for one in waiting:
@@ -509,33 +455,9 @@ class ChannelCore:
                 break
         return suspect
 
-    def _publish_error(self, error: Closed, seq: int, culprit: int | None, position: int) -> AMQPError:
-        if seq == culprit:
-            return error.copy()
+    def _publish_error(self, error: Closed, too_late: bool, position: int) -> AMQPError:
         # Before a close of our own, what waits in the outbox is still written.
         unheard = error.by_peer and position > self.connection.outbox.taken
-        if unheard or (culprit is not None and seq > culprit):
+        if unheard or too_late:
             return caused(NotPublished(f"the channel was closed before its turn: {error}"), error)
         return caused(OutcomeUnknown(f"the channel was closed before the answer: {error}"), error)
-
-
-Preparation = Callable[[ChannelCore, Any, Any], None]
-
-#: What a client's methods do before they are sent, and may refuse.
-CLIENT_PREPARATIONS: dict[int, Preparation] = {
-    amqp.BasicConsume.index: ChannelCore._before_consume,
-    amqp.BasicCancel.index: ChannelCore._before_cancel,
-    amqp.BasicAck.index: ChannelCore._before_settling,
-    amqp.BasicNack.index: ChannelCore._before_settling,
-    amqp.BasicReject.index: ChannelCore._before_reject,
-    amqp.BasicRecover.index: ChannelCore._before_recover,
-    amqp.BasicRecoverAsync.index: ChannelCore._before_recover_async,
-    amqp.ConfirmSelect.index: ChannelCore._before_confirm_select,
-    amqp.TxSelect.index: ChannelCore._before_tx_select,
-    amqp.TxCommit.index: ChannelCore._before_tx_commit,
-    amqp.TxRollback.index: ChannelCore._before_tx_rollback,
-    amqp.ChannelClose.index: ChannelCore._before_close,
-}
-
-#: A server's ``basic.ack`` confirms a publish and settles nothing of its own.
-SERVER_PREPARATIONS: dict[int, Preparation] = {amqp.ChannelClose.index: ChannelCore._before_close}

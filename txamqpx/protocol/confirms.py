@@ -135,28 +135,38 @@ class ConfirmLedger:
             and seq not in self.returned
         )
 
-    def culprit(self, error: Closed) -> int | None:
-        """Return the number of the publish for which the broker closed the channel, where it can be told.
+    def suspects(self, error: Closed) -> tuple[int | None, int]:
+        """Tell which publish the broker closed the channel over, as far as that can be told.
 
-        The broker takes publishes in order and says in its reply text what was wrong; so it is the
-        first that the text fits.  Where the text fits none, only a publish that is alone is certain.
+        The broker takes publishes in order and says in its reply text what was wrong with one.  What is
+        wrong with the message itself (its size, expiration or user) was wrong from the first that the text
+        fits.  A missing exchange or permission may have been there for an earlier one, so only a
+        single fit is certain.
+
+        Returns:
+            The number of the one to blame, None if it cannot be told; and the number behind which none
+            can have been taken any more.
         """
+        last = self.next_seq
         if error.operation != "basic.publish":
-            return None
-        text = error.reply_text
-        for seq, (_, _, exchange, key, _, properties, body) in self._entries.items():
-            if error.exchange is not None:
-                fits = exchange == error.exchange and ("topic '" not in text or f"topic '{key}'" in text)
-            elif "user_id" in text:
-                user_id = properties.as_dict().get("user_id")
-                fits = user_id is not None and f"set to '{user_id}'" in text
-            elif "expiration" in text:
-                expiration = properties.as_dict().get("expiration")
-                fits = expiration is not None and f"'{expiration}'" in text
-            elif "message size" in text:
-                fits = f"message size {len(body)} " in text
-            else:
-                break
-            if fits:
-                return seq
-        return next(iter(self._entries)) if len(self._entries) == 1 else None
+            return None, last
+        fitting = [seq for seq, entry in self._entries.items() if _fits(error, entry)]
+        if not fitting:
+            return (self.oldest, self.oldest) if len(self._entries) == 1 else (None, last)
+        if len(fitting) == 1 or error.exchange is None:
+            return fitting[0], fitting[0]
+        return None, fitting[-1]
+
+
+def _fits(error: Closed, entry: Entry) -> bool:
+    """Say whether the broker's words may be about this publish."""
+    _, _, exchange, routing_key, _, properties, body = entry
+    text = error.reply_text
+    if error.exchange is not None:
+        return exchange == error.exchange and ("topic '" not in text or f"topic '{routing_key}'" in text)
+    values = properties.as_dict()
+    if "user_id" in text:
+        return f"set to '{values.get('user_id')}'" in text
+    if "expiration" in text:
+        return f"'{values.get('expiration')}'" in text
+    return f"message size {len(body)} " in text

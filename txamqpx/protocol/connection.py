@@ -37,13 +37,8 @@ from txamqpx.errors import (
 )
 from txamqpx.protocol import events
 from txamqpx.protocol.arrivals import CLIENT_HANDLERS, SERVER_HANDLERS, WHILE_CLOSING, Handler
-from txamqpx.protocol.channel import (
-    CLIENT_PREPARATIONS,
-    SERVER_PREPARATIONS,
-    ChannelCore,
-    Preparation,
-    Waiting,
-)
+from txamqpx.protocol.channel import ChannelCore, Preparation, Waiting
+from txamqpx.protocol.departures import CLIENT_PREPARATIONS, SERVER_PREPARATIONS
 from txamqpx.protocol.frames import (
     BODY,
     HEADER,

@@ -71,6 +71,11 @@ class UnsettledLedger:
         for one in covered:
             self.settle(one, False)
 
+    @property
+    def last(self) -> int:
+        """The highest tag that waits to be settled, 0 if none does."""
+        return next(reversed(self._deliveries), 0)
+
     def _refusal(self, tag: int) -> UnknownDelivery | AlreadySettled:
         if 0 < tag <= self._last:
             return AlreadySettled(f"delivery tag {tag} is settled, or needed no settling", reply_code=406)
