@@ -25,7 +25,7 @@ from txamqpx.endpoints import connect_protocol
 from txamqpx.errors import AMQPError
 from txamqpx.message import Delivery
 from txamqpx.params import parse_url
-from txamqpx.spec.amqp0_9_1 import BasicProperties
+from txamqpx.spec.amqp0_9_1 import BasicProperties, QueueDeclareOk
 
 T = TypeVar("T")
 
@@ -213,6 +213,18 @@ async def depth(channel: Channel, queue: str) -> int:
     for _ in range(2):
         answer = await channel.queue_declare(queue, passive=True)
     return answer.message_count
+
+
+async def until_ready(channel: Channel, queue: str, count: int) -> None:
+    """Wait until so many messages are ready: for what others give back in their time."""
+    answers: list[QueueDeclareOk] = []
+
+    def is_ready() -> bool:
+        channel.queue_declare(queue, passive=True).addCallback(answers.append)
+        return bool(answers) and answers[-1].message_count == count
+
+    await until(is_ready)
+    assert await depth(channel, queue) == count
 
 
 async def drain(channel: Channel, queue: str) -> list[bytes]:

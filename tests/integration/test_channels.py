@@ -25,6 +25,7 @@ from tests.integration.support import (
     protocol_of,
     soon,
     until,
+    until_ready,
 )
 from txamqpx.channel import Channel
 from txamqpx.errors import (
@@ -200,21 +201,11 @@ async def test_a_call_that_is_out_of_time_leaves_the_channel_in_step(
     proxy.resume()
     answer = await soon(channel.queue_declare("late", passive=True))
     assert answer.queue == "late"
-    # Nothing is left behind: the consumer's own cancel was sent when its answer came.
+    # Nothing is left behind: the consumer is cancelled when its answer comes.
     other = await another(channel)
-    await until_quiet(other, "jobs")
+    await until(lambda: not channel.core.consumers)
+    await until_ready(other, "jobs", 1)
     assert (await get(other, "jobs")).body == b"precious"
-
-
-async def until_quiet(channel: Channel, queue: str) -> None:
-    answers: list[QueueDeclareOk] = []
-
-    def ask() -> bool:
-        channel.queue_declare(queue, passive=True).addCallback(answers.append)
-        return bool(answers) and (answers[-1].consumer_count, answers[-1].message_count) == (0, 1)
-
-    await until(ask)
-    await channel.queue_declare(queue, passive=True)
 
 
 @pytest.mark.covers("T-CH-06")

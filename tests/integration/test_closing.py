@@ -14,7 +14,6 @@ from tests.integration.support import (
     Inbox,
     Recorder,
     all_of,
-    depth,
     drain,
     failure_of,
     fill,
@@ -23,6 +22,7 @@ from tests.integration.support import (
     protocol_of,
     soon,
     until,
+    until_ready,
 )
 from tests.rabbitmq import Node
 from txamqpx.channel import Channel
@@ -125,12 +125,7 @@ async def test_a_close_amid_deliveries(connect: Connector, channel: Channel) -> 
     seen = len(inbox.got)
     assert {delivery.ack() for delivery in inbox.got} == {Settlement.STALE}
     assert len(inbox.got) == seen
-    await until_all_ready(channel, "jobs", 1000)
-
-
-async def until_all_ready(channel: Channel, queue: str, count: int) -> None:
-    while await depth(channel, queue) != count:
-        await pause(0.02)
+    await until_ready(channel, "jobs", 1000)
 
 
 # --------------------------------------------------------------------------- by the broker

@@ -24,6 +24,7 @@ from tests.integration.support import (
     protocol_of,
     soon,
     until,
+    until_ready,
 )
 from tests.logged import LoggedErrors
 from txamqpx.channel import Channel
@@ -93,18 +94,6 @@ async def test_what_was_acked_before_a_close_stays_acked(connect: Connector, cha
         delivery.ack()
     await protocol_of(consumer).close()
     await until_ready(channel, "jobs", 0)
-
-
-async def until_ready(channel: Channel, queue: str, count: int) -> None:
-    """Wait for what another connection gives back when it ends, of which nobody tells us."""
-    seen: list[int] = []
-
-    def is_ready() -> bool:
-        channel.queue_declare(queue, passive=True).addCallback(lambda ok: seen.append(ok.message_count))
-        return bool(seen) and seen[-1] == count
-
-    await until(is_ready)
-    assert await depth(channel, queue) == count
 
 
 @pytest.mark.covers("T-CON-01")
