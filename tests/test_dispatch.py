@@ -86,9 +86,33 @@ class Diary(Delegate):
 
 
 def consume(peer: ScriptedPeer, channel: Channel, handler: Callable[[Delivery], object] | None) -> None:
-    channel.basic_consume("q", handler, consumer_tag="c")
+    # The broker takes nothing back of a consumer that wants no acks: what came before a close is told.
+    channel.basic_consume("q", handler, consumer_tag="c", no_ack=True)
     peer.expect(BasicConsume)
     peer.send(channel.number, BasicConsumeOk("c"))
+
+
+@pytest.mark.covers("T-ACK-04", "T-CON-12")
+def test_what_the_broker_takes_back_in_the_same_turn_is_not_handled() -> None:
+    peer = scripted()
+    peer.open()
+    channel = peer.open_channel()
+    got: list[bytes] = []
+
+    def take(delivery: Delivery) -> None:
+        got.append(delivery.body)
+        channel.close()
+
+    channel.basic_consume("q", take, consumer_tag="c")
+    channel.basic_consume("q", take, consumer_tag="d", no_ack=True)
+    for tag in "cd":
+        peer.expect(BasicConsume)
+        peer.send(1, BasicConsumeOk(tag))
+    with peer.wire.held():
+        peer.deliver(1, "c", 1, b"first")
+        peer.deliver(1, "c", 2, b"comes again")
+        peer.deliver(1, "d", 3, b"gone for good")
+    assert got == [b"first", b"gone for good"]
 
 
 @pytest.mark.covers("J02", "J03", "K04", "K06", "T17", "T09", "T-CH-10", "T-BLK-01")

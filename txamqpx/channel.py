@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 from txamqpx.channel_methods import ChannelMethods
 from txamqpx.errors import (
     AMQPError,
+    Closed,
     EncodeError,
     LocalProtocolError,
     NotPublished,
@@ -101,7 +102,7 @@ class Channel(ChannelMethods):
 
     @property
     def is_open(self) -> bool:
-        """Whether calls can be made."""
+        """Whether the broker has opened it and nobody closes it; calls may be sent ahead before."""
         return self.core.state is ChannelState.OPEN
 
     @property
@@ -185,9 +186,10 @@ class Channel(ChannelMethods):
         """Close the channel: calls that wait fail with ``ChannelClosed``, publishes with ``OutcomeUnknown``.
 
         Returns:
-            A Deferred that fires when the broker has agreed, at once if the channel is closed already.
-            It fails with ``RPCTimeout`` after the connection's ``close_timeout``; the number is then
-            not used again.  Closing twice is harmless.
+            A Deferred that fires when the channel is over: when the broker has agreed, at once if it is
+            closed already, and also if the connection ends meanwhile.  It fails with ``RPCTimeout``
+            after the connection's ``close_timeout``; the number is then not used again.  Closing twice
+            is harmless.
         """
         if self.core.state is ChannelState.CLOSED:
             return succeed(None)
@@ -199,7 +201,7 @@ class Channel(ChannelMethods):
             self.core.send(ChannelClose(reply_code, reply_text), closed)
             self.protocol.pump()
         timeout = self.protocol.parameters.close_timeout
-        return self.protocol.limited(closed, "channel.close", timeout).addCallback(_to_none)
+        return self.protocol.limited(closed, "channel.close", timeout).addCallbacks(_to_none, _closed_anyway)
 
     # ----------------------------------------------------------------------- publishing
 
@@ -404,6 +406,10 @@ class Channel(ChannelMethods):
             if self._confirmed[0][0] > confirms.oldest:
                 return
             self._confirmed.pop(0)[1].callback(None)
+
+
+def _closed_anyway(failure: Failure) -> None:
+    failure.trap(Closed)
 
 
 def _to_none(_: object) -> None:

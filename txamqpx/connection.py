@@ -115,6 +115,7 @@ class AMQPProtocol(Protocol):
         self._deadline: IDelayedCall | None = None
         self._dispatching = False
         self._ended = False
+        self._reading = True
         self._read_size = SMALLEST_READ
         self._hooks = Hooks(self.delegate)
         self._channel_events = ChannelEvents(self._hooks)
@@ -269,6 +270,8 @@ class AMQPProtocol(Protocol):
             return succeed(None)
         if not self._ended and self.core.error is None:
             if self.core.is_open:
+                if not self._reading:
+                    self.resume_reading()  # or the answer could not come
                 answer: Deferred[Any] = Deferred()
                 self.core.close(answer, reply_code, reply_text)
                 timeout = self.parameters.close_timeout
@@ -318,6 +321,7 @@ class AMQPProtocol(Protocol):
         """
         if self._ended:
             return
+        self._reading = False
         if self._pulse is not None:
             self._pulse.suspend()
         cast(IPushProducer, self.transport).pauseProducing()
@@ -326,6 +330,7 @@ class AMQPProtocol(Protocol):
         """Read again."""
         if self._ended:
             return
+        self._reading = True
         if self._pulse is not None:
             self._pulse.resume()
         cast(IPushProducer, self.transport).resumeProducing()

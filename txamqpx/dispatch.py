@@ -91,6 +91,8 @@ class ChannelEvents:
         if consumer is None:
             self._stray(delivery)
             return
+        if delivery.stale:
+            return  # the channel ended in this very turn: the broker gives the message out again
         try:
             result = consumer(delivery)
             if result is not None:
@@ -142,8 +144,7 @@ class ChannelEvents:
         """Take back what a call did for which nobody waits any more."""
         method = event.method
         if isinstance(method, Delivery):
-            if not method.settled:
-                method.nack()
+            self._stray(method)
         elif isinstance(method, BasicConsumeOk) and event.channel is not None:
             event.channel.owner.basic_cancel(method.consumer_tag).addErrback(lambda _: None)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zope.interface import Interface
 
@@ -21,41 +21,41 @@ class IDelegate(Interface):
     ``protocol`` is the ``AMQPProtocol``, ``channel`` its ``Channel``.
     """
 
-    def connection_opened(protocol: object) -> object:
+    def connection_opened(protocol: Any) -> object:
         """The handshake is done."""
 
-    def connection_closed(protocol: object, reason: AMQPError) -> object:
+    def connection_closed(protocol: Any, reason: AMQPError) -> object:
         """The connection is over, and all its channels; nothing comes after this."""
 
-    def connection_blocked(protocol: object, reason: str) -> object:
+    def connection_blocked(protocol: Any, reason: str) -> object:
         """The broker has stopped reading: publishes, acks and calls wait until it is unblocked."""
 
-    def connection_unblocked(protocol: object) -> object:
+    def connection_unblocked(protocol: Any) -> object:
         """The broker reads again."""
 
-    def connection_recovered(protocol: object) -> object:
+    def connection_recovered(protocol: Any) -> object:
         """What was lost is there again.  A connection does not recover by itself, so it never calls this."""
 
-    def channel_closed(channel: object, reason: AMQPError) -> object:
+    def channel_closed(channel: Any, reason: AMQPError) -> object:
         """A channel is over; its calls, publishes and consumers have ended with it."""
 
-    def flow_changed(channel: object, active: bool) -> object:
+    def flow_changed(channel: Any, active: bool) -> object:
         """The broker asks to stop publishing on the channel (False), or to go on (True)."""
 
-    def message_delivered(channel: object, delivery: Delivery) -> object:
-        """A consumer that has no function of its own got a message."""
+    def message_delivered(channel: Any, delivery: Delivery) -> object:
+        """A consumer that has no function of its own got a message; one that is stale already is not told."""
 
-    def message_returned(channel: object, message: ReturnedMessage) -> object:
+    def message_returned(channel: Any, message: ReturnedMessage) -> object:
         """A mandatory message reached no queue; in confirm mode its Deferred fails as well."""
 
-    def publish_confirmed(channel: object, delivery_tag: int, multiple: bool) -> object:
+    def publish_confirmed(channel: Any, delivery_tag: int, multiple: bool) -> object:
         """The broker has confirmed the publish of that number, or all up to it."""
 
-    def publish_nacked(channel: object, delivery_tag: int, multiple: bool) -> object:
+    def publish_nacked(channel: Any, delivery_tag: int, multiple: bool) -> object:
         """The broker has refused the publish of that number, or all up to it."""
 
-    def consumer_cancelled(channel: object, consumer_tag: str) -> object:
+    def consumer_cancelled(channel: Any, consumer_tag: str) -> object:
         """The broker has ended a consumer: its queue was deleted or failed over, or it was too slow."""
 
-    def unhandled(channel: object, event: Event) -> object:
+    def unhandled(channel: Any, event: Event) -> object:
         """Something came that nobody waits for, such as a message for an unknown consumer, given back."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Any
 
 from txamqpx.errors import AlreadySettled
 from txamqpx.protocol.events import Delivered, Returned
@@ -54,14 +55,15 @@ class Delivery(Delivered):
         exchange: Where it was published to.
         routing_key: With which key.
         settled: True once it was settled, and from the start for ``no_ack``.
+        stale: True once the broker has taken it back: its channel ended, or was asked to recover.
         message_count: How many are left in the queue after ``basic_get``, else None.
     """
 
     __slots__ = ()
 
     @property
-    def channel(self) -> object:
-        """The channel that gave it."""
+    def channel(self) -> Any:
+        """The channel that gave it, a ``txamqpx.channel.Channel``."""
         return self.core.owner
 
     @property
@@ -113,6 +115,6 @@ class Delivery(Delivered):
         return Settlement.SENT
 
     def _settled_before(self) -> Settlement:
-        if self.core.error is not None:
+        if self.stale or self.core.error is not None:
             return Settlement.STALE
         raise AlreadySettled(f"{self!r} is settled, or needed no settling", reply_code=406)

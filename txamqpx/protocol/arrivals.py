@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from txamqpx.errors import ChannelClosed, RemoteProtocolError
+from txamqpx.errors import ChannelClosed, EncodeError, RemoteProtocolError, caused
 from txamqpx.protocol import events
 from txamqpx.protocol.channel import ChannelCore, Waiting
 from txamqpx.protocol.content import whole_content
@@ -202,7 +202,10 @@ def _cancel(channel: ChannelCore, data: bytes, offset: int, end: int) -> int:
     # The tag stays registered: RabbitMQ 4.3 may go on delivering for it until we cancel it too.
     consumer = channel.consumers.get(data[offset + 1 : offset + 1 + data[offset]])
     if not method.no_wait:
-        channel.send(amqp.BasicCancelOk(method.consumer_tag))
+        try:
+            channel.send(amqp.BasicCancelOk(method.consumer_tag))
+        except EncodeError as error:
+            raise caused(RemoteProtocolError(str(error), reply_code=502), error) from error
     token: Any = consumer.token if consumer else None
     channel.connection.events.append(events.ConsumerCancelled(channel, method.consumer_tag, token))
     return end + 1

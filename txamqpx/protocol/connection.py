@@ -34,6 +34,7 @@ from txamqpx.errors import (
     RemoteProtocolError,
     VhostAccessDenied,
     caused,
+    printable,
 )
 from txamqpx.protocol import events
 from txamqpx.protocol.arrivals import CLIENT_HANDLERS, SERVER_HANDLERS, WHILE_CLOSING, Handler
@@ -64,6 +65,9 @@ __all__ = ["Connection"]
 _unpack_index = struct.Struct(">I").unpack_from
 
 _TABLES = {role: compile_tables(role) for role in Role}
+
+# How many bytes of answers may wait beside what our own side has put in.
+_PROVOKED = 1024 * 1024
 
 # The states in which the handshake is over.
 _SETTLED = (ConnectionState.OPEN, ConnectionState.CLIENT_CLOSING, ConnectionState.SERVER_CLOSING)
@@ -182,8 +186,8 @@ class Connection:
         if not self.outbox.size:
             self.outbox.wake()  # which raises on a foreign thread
         piece = frame(METHOD, 0, method.encode())
-        if method.name == "connection.close-ok":
-            self.outbox.append_urgent(piece)
+        if method.name == "connection.close-ok" and self.error is None:
+            self.outbox.append_urgent(piece)  # but not in front of our own close
         else:
             self.outbox.append(piece)
         if method.name == "connection.tune":
@@ -321,6 +325,8 @@ class Connection:
                     return  # what comes behind the last close-ok is nobody's
         if offset != available:
             reader.keep(data, offset)
+        if self.outbox.size > self.outbox.most + _PROVOKED:
+            raise RemoteProtocolError("the peer wants more answers than it reads", reply_code=506)
 
     def _dispatch(self, kind: int, number: int, payload: bytes) -> None:
         """Take a frame that came in pieces."""
@@ -390,7 +396,7 @@ class Connection:
         elif index in self.dialect.responses and (self.waiting or self.is_open):
             self._take_answer(method)
         elif kind.name == "connection.blocked":
-            self.events.append(events.Blocked(getattr(method, "reason", "")))
+            self.events.append(events.Blocked(printable(getattr(method, "reason", ""))))
         elif kind.name == "connection.unblocked":
             self.events.append(events.Unblocked())
         else:
@@ -416,7 +422,9 @@ class Connection:
             method_id=method.method_id,
             operation=failed.name if failed else "",
         )
-        refused = isinstance(error, NotAllowed | AuthenticationError | InvalidPath)
+        refused = isinstance(error, NotAllowed | AuthenticationError | InvalidPath) and (
+            "limit" not in error.reply_text  # of connections: another time it may be less crowded
+        )
         if refused and previous is ConnectionState.AWAIT_OPEN_OK:
             error = VhostAccessDenied(error.reply_text, reply_code=error.reply_code)
         self.end(error, flush=True)

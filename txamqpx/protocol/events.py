@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from attrs import define
 
-from txamqpx.errors import AMQPError, Closed
+from txamqpx.errors import AMQPError, Closed, printable
 from txamqpx.protocol.tuning import Tuning
 from txamqpx.spec.base import Method, Properties
 
@@ -98,6 +98,7 @@ class Delivered(Content):
         "redelivered",
         "routing_key",
         "settled",
+        "stale",
     )
 
     def __init__(
@@ -123,6 +124,8 @@ class Delivered(Content):
         self.routing_key = routing_key
         #: True once it was acked, nacked or rejected, and from the start where no ack is wanted.
         self.settled = settled
+        #: True once the broker has taken it back, to give it out again.
+        self.stale = False
         self._properties_class = core.basic_properties
         self._properties = None
         #: How many messages are left in the queue; only an answer to ``basic.get`` knows.
@@ -159,8 +162,8 @@ class Returned(Content):
 
     def __repr__(self) -> str:
         return (
-            f"<{type(self).__name__} {self.reply_code} {self.reply_text}: exchange {self.exchange!r}, "
-            f"routing key {self.routing_key!r}, {len(self.body)} bytes>"
+            f"<{type(self).__name__} {self.reply_code} {printable(self.reply_text)}: "
+            f"exchange {self.exchange!r}, routing key {self.routing_key!r}, {len(self.body)} bytes>"
         )
 
 

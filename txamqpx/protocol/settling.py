@@ -16,7 +16,7 @@ class _Stale(dict[int, Delivered]):
     """Keeps nothing: what arrives while a ``basic.recover`` is on its way is given out again."""
 
     def __setitem__(self, tag: int, delivery: Delivered) -> None:
-        delivery.settled = True
+        delivery.settled = delivery.stale = True
 
 
 class UnsettledLedger:
@@ -84,7 +84,7 @@ class UnsettledLedger:
     def forget(self) -> None:
         """Drop everything, marked as settled: the broker will give it out again."""
         for delivery in self._deliveries.values():
-            delivery.settled = True
+            delivery.settled = delivery.stale = True
         self._deliveries.clear()
         if self._undoable is not None:
             self._undoable.clear()
