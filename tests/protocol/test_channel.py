@@ -68,6 +68,7 @@ from txamqpx.spec.amqp0_9_1 import (
     BasicReject,
     ChannelClose,
     ChannelCloseOk,
+    ChannelFlow,
     ChannelOpen,
     ChannelOpenOk,
     ConfirmSelect,
@@ -287,6 +288,26 @@ def test_arguments_that_do_not_fit_a_frame_are_refused(core: Connection, channel
     with pytest.raises(EncodeError, match=r"queue\.declare: takes \d+ bytes, a frame holds 131064"):
         channel.send(QueueDeclare("x", arguments={"a": "x" * 131064}), "token")
     assert not core.outbox
+
+
+@pytest.mark.covers("T-FR-03")
+def test_a_method_never_goes_without_its_content(core: Connection, channel: ChannelCore) -> None:
+    with pytest.raises(LocalProtocolError, match=r"basic\.publish needs a content"):
+        channel.send(BasicPublish("e", "k"))
+    assert not core.outbox
+
+
+@pytest.mark.covers("T-CH-10")
+def test_nothing_is_published_while_the_broker_asks_for_a_pause(core: Connection) -> None:
+    channel = open_channel(core, confirm=True)
+    core.receive_data(say(ChannelFlow(False)))
+    core.outbox.take()
+    with pytest.raises(NotPublished, match="asked not to publish on channel 1"):
+        publish(channel, "refused")
+    assert not core.outbox
+    core.receive_data(say(ChannelFlow(True)))
+    assert publish(channel, "one")
+    assert_all_back(["one"], core.receive_data(say(BasicAck(1))))
 
 
 @pytest.mark.parametrize("role", ["client", "server"])

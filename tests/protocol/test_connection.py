@@ -777,6 +777,14 @@ def test_closes_may_cross() -> None:
 
 
 @pytest.mark.covers("T-CLS-04")
+def test_the_answer_to_a_crossing_close_does_not_overtake_our_own() -> None:
+    core = client()
+    core.close("closed")
+    core.receive_data(CLOSE)
+    assert [type(word.method) for word in said(core)] == [ConnectionClose, ConnectionCloseOk]
+
+
+@pytest.mark.covers("T-CLS-04")
 def test_closes_may_cross_at_the_server_too() -> None:
     core = server()
     core.close("closed")
@@ -972,6 +980,21 @@ def test_a_client_that_closes_the_connection_is_answered() -> None:
     error = ended_with(core.receive_data(say(ConnectionClose(200, "bye"), 0)))
     assert type(error) is ConnectionClosed
     assert_said(core, ConnectionCloseOk(), channel=0)
+
+
+@pytest.mark.covers("T-FR-06")
+def test_a_peer_that_provokes_answers_and_does_not_read_them_is_left() -> None:
+    core = client(max_outbox=1000)
+    open_channel(core)
+    provoked = say(ChannelFlow(True))
+    happened: list[Any] = []
+    for _ in range(200):
+        happened += core.receive_data(provoked * 1000)
+    error = ended_with(happened)
+    assert isinstance(error, RemoteProtocolError)
+    assert error.reply_code == 506
+    assert core.outbox.size < 1_200_000
+    assert isinstance(said(core)[0].method, ConnectionClose)
 
 
 def test_what_is_written_ends_with_the_transport() -> None:

@@ -82,6 +82,24 @@ def test_several_may_be_settled_by_a_tag_that_is_settled_itself() -> None:
     assert settled(deliveries) == [1, 2]
 
 
+@pytest.mark.covers("T-ACK-03")
+def test_the_last_is_the_highest_tag_that_waits() -> None:
+    kept, _ = ledger(1, 2, 3)
+    assert kept.last == 3
+    kept.settle(3, False)
+    assert kept.last == 2
+    kept.settle(0, True)
+    assert kept.last == 0
+
+
+def test_the_last_is_the_highest_after_a_rollback_too() -> None:
+    kept, _ = ledger(1, 2)
+    kept.begin()
+    kept.settle(1, False)
+    kept.undo()
+    assert kept.last == 2
+
+
 @pytest.mark.covers("T-ACK-05")
 def test_what_wants_no_ack_cannot_be_settled() -> None:
     kept = UnsettledLedger()
@@ -105,6 +123,7 @@ def test_what_is_forgotten_is_stale() -> None:
     kept, deliveries = ledger(1, 2)
     kept.forget()
     assert settled(deliveries) == [1, 2]
+    assert all(one.stale for one in deliveries.values())
     assert len(kept) == 0
     with pytest.raises(AlreadySettled):
         kept.settle(1, False)
@@ -118,6 +137,7 @@ def test_what_crosses_a_recover_is_stale_from_the_start() -> None:
     kept.add(crossing)
     kept.undo()
     assert settled({**deliveries, 2: crossing}) == [1, 2]
+    assert crossing.stale
     assert len(kept) == 0
     with pytest.raises(AlreadySettled):
         kept.settle(2, False)
