@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 
+from tests.faults import FaultProxy
 from tests.integration.support import (
     PERSISTENT,
     Connector,
@@ -36,7 +38,8 @@ from txamqpx.errors import (
     OutcomeUnknown,
 )
 from txamqpx.message import Confirmed, Settlement
-from txamqpx.spec.amqp0_9_1 import QueueDeclareOk
+from txamqpx.protocol.frames import METHOD, frame
+from txamqpx.spec.amqp0_9_1 import ConnectionCloseOk, QueueDeclareOk
 
 # --------------------------------------------------------------------------- by us
 
@@ -168,8 +171,24 @@ async def test_the_broker_forces_all_connections_out(
     await told.next("connection_closed")
     assert told.names()[-2:] == ["channel_closed", "connection_closed"]
     await soon(protocol.close())
-    # close-ok was sent: else the broker says that the client "unexpectedly closed TCP connection".
-    assert "unexpectedly" not in (own_broker.directory / "log/rabbit.log").read_text().split("enough")[-1]
+
+
+@pytest.mark.covers("S42", "T-CLS-03")
+@pytest_twisted.ensureDeferred
+async def test_the_last_word_of_a_forced_close_is_its_answer(
+    own_connect: Connector, own_broker: Node, fault_proxy: Callable[[int], FaultProxy]
+) -> None:
+    port = own_broker.ports["amqp"]
+    proxy = fault_proxy(port)
+    protocol = await own_connect(url=own_connect.vhost.url.replace(f":{port}/", f":{proxy.port}/"))
+    (link,) = proxy.links
+    before = link.client.passed
+    over = protocol.when_closed()
+    own_broker.close_all_connections()
+    await soon(over)
+    await soon(protocol.close())
+    await until(lambda: not proxy.links)
+    assert link.client.passed - before == len(frame(METHOD, 0, ConnectionCloseOk().encode()))
 
 
 # --------------------------------------------------------------------------- by its death
