@@ -186,8 +186,8 @@ class Connection:
         if not self.outbox.size:
             self.outbox.wake()  # which raises on a foreign thread
         piece = frame(METHOD, 0, method.encode())
-        if method.name == "connection.close-ok" and self.error is None:
-            self.outbox.append_urgent(piece)  # but not in front of our own close
+        if method.name == "connection.close-ok" and not (self.error is not None and self.outbox.size):
+            self.outbox.append_urgent(piece)  # but not in front of a close of our own that still waits
         else:
             self.outbox.append(piece)
         if method.name == "connection.tune":
