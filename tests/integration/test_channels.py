@@ -323,17 +323,22 @@ async def test_a_connection_that_is_over_refuses(connect: Connector) -> None:
 async def test_what_the_broker_does_not_implement_costs_the_connection(
     connect: Connector, told: Recorder
 ) -> None:
-    """No method of ours sends this; whoever insists is told what it was."""
+    """So it is not sent; and if it is, all the same, everybody is told what it was."""
     protocol = await connect(delegate=told)
     channel = await protocol.open_channel()
     innocent = await protocol.open_channel()
-    asked = channel.call(ChannelFlow(False))
-    declared = innocent.queue_declare("jobs", exclusive=True)
-    error = await failure_of(asked, AMQPNotImplemented)
+    flow = ChannelFlow(False)
+    with pytest.raises(LocalProtocolError):
+        channel.call(flow)
+    assert channel.is_open
+    channel.core.connection.outbox.append(frame(METHOD, channel.number, flow.encode()))
+    behind = channel.queue_declare("jobs", exclusive=True)
+    error = await failure_of(behind, AMQPNotImplemented)
     assert (error.reply_code, error.operation, error.by_peer) == (540, "channel.flow", True)
-    await outcomes([declared])
+    await outcomes([innocent.basic_get("jobs")])
     reason = await soon(protocol.when_closed())
     assert isinstance(reason, AMQPNotImplemented)
+    assert reason is not error
     await told.next("connection_closed")
     assert told.names() == ["connection_opened", "channel_closed", "channel_closed", "connection_closed"]
     await failure_of(protocol.open_channel(), AMQPNotImplemented)
