@@ -74,6 +74,7 @@ from txamqpx.spec.amqp0_9_1 import (
     ConfirmSelect,
     ConfirmSelectOk,
     QueueBind,
+    QueueBindOk,
     QueueDeclare,
     QueueDeclareOk,
     TxCommit,
@@ -163,6 +164,7 @@ def test_a_request_that_says_no_wait_is_answered_by_nobody(core: Connection, cha
     assert not channel.waiting
 
 
+@pytest.mark.covers("T-CH-06")
 def test_a_request_without_a_token_keeps_its_place(core: Connection, channel: ChannelCore) -> None:
     channel.send(BasicQos())
     channel.send(BasicQos(), "second")
@@ -862,6 +864,21 @@ def test_the_call_to_blame_fails_with_the_reason_and_those_behind_it_were_not_pr
     assert core.is_open
 
 
+@pytest.mark.covers("S58")
+def test_a_queue_without_a_name_is_the_last_one_declared_and_a_missing_one_is_a_404(
+    core: Connection, channel: ChannelCore
+) -> None:
+    channel.send(QueueDeclare("", exclusive=True), "declare")
+    channel.send(QueueBind("", "e", "k"), "bind")
+    channel.send(BasicConsume("", "c"), "consume")
+    channel.send(QueueBind("gone", "e", "k"), "missing")
+    assert [getattr(word.method, "queue", None) for word in said(core)] == ["", "", "", "gone"]
+    answers = say(QueueDeclareOk("amq.gen-1")) + say(QueueBindOk()) + say(BasicConsumeOk("c"))
+    happened = core.receive_data(answers + closed_by_peer(404, NOT_FOUND, QueueBind))
+    assert_all_back(["declare", "bind", "consume", "missing"], happened)
+    assert type(failures(happened)["missing"]) is NotFound
+
+
 @pytest.mark.covers("T-CH-08")
 def test_a_call_of_the_same_name_behind_another_one_is_not_to_blame(
     core: Connection, channel: ChannelCore
@@ -929,6 +946,23 @@ def test_publishes_around_the_culprit_end_as_what_they_are(core: Connection) -> 
         "never written": NotPublished,
     }
     assert len({id(error) for error in errors.values()} | {id(channel.error)}) == 5
+
+
+@pytest.mark.covers("T-PUB-07")
+def test_of_several_that_the_words_fit_nobody_is_blamed_and_only_what_is_behind_the_last_is_denied(
+    core: Connection,
+) -> None:
+    channel = open_channel(core, confirm=True)
+    for token, exchange in (("first", "gone"), ("between", ""), ("last", "gone"), ("behind", "")):
+        publish(channel, token, exchange=exchange)
+    core.outbox.take()
+    errors = failures(core.receive_data(closed_by_peer(404, NO_EXCHANGE, BasicPublish)))
+    assert {token: type(error) for token, error in errors.items()} == {
+        "first": OutcomeUnknown,
+        "between": OutcomeUnknown,
+        "last": OutcomeUnknown,
+        "behind": NotPublished,
+    }
 
 
 @pytest.mark.covers("T-PUB-07")
