@@ -194,6 +194,11 @@ class Inbox:
 # --------------------------------------------------------------------------- queues
 
 
+def numbered(count: int) -> list[bytes]:
+    """Return bodies that differ: their numbers, from 0 on."""
+    return [str(number).encode() for number in range(count)]
+
+
 async def fill(
     channel: Channel, queue: str, bodies: Iterable[bytes], arguments: Mapping[str, Any] | None = None
 ) -> None:
