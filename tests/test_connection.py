@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
-from tests.outcomes import failure_of, is_pending, success_of
+from tests.outcomes import Outcome, failure_of, is_pending, success_of
 from tests.scripted import scripted
 from tests.talk import nothing_is_left, opened
 from txamqpx.channel import Channel
-from txamqpx.connection import FAREWELL
+from txamqpx.connection import FAREWELL, AMQPProtocol
 from txamqpx.errors import (
     ChannelClosed,
     ConnectionForced,
@@ -19,14 +19,19 @@ from txamqpx.errors import (
     PreconditionFailed,
     RemoteProtocolError,
     RPCTimeout,
+    VhostAccessDenied,
 )
 from txamqpx.spec.amqp0_9_1 import (
+    BasicAck,
     BasicConsume,
     BasicConsumeOk,
     ChannelClose,
     ChannelOpen,
     ChannelOpenOk,
+    ConfirmSelectOk,
     ConnectionClose,
+    ConnectionOpenOk,
+    ConnectionTune,
     ConnectionUpdateSecret,
     ConnectionUpdateSecretOk,
 )
@@ -211,3 +216,70 @@ def test_a_frame_larger_than_was_agreed_ends_the_connection() -> None:
     assert type(error.__cause__) is RemoteProtocolError
     peer.advance(FAREWELL)
     nothing_is_left(peer)
+
+
+def test_closing_reads_again() -> None:
+    peer = opened()
+    peer.protocol.pause_reading()
+    closing = Outcome(peer.protocol.close())
+    peer.wire.pump()
+    assert closing.value is None
+    assert peer.gone
+
+
+@pytest.mark.covers("T-HS-06")
+@pytest.mark.parametrize(("virtual_host", "notes"), [("", 1), ("shop", 0)])
+def test_a_virtual_host_without_a_name_is_most_often_a_slash_too_many(virtual_host: str, notes: int) -> None:
+    peer = scripted(virtual_host=virtual_host)
+    opening = peer.protocol.when_open()
+    peer.tune()
+    peer.send(0, ConnectionClose(530, f"NOT_ALLOWED - vhost {virtual_host} not found", 10, 40))
+    error = failure_of(opening, VhostAccessDenied)
+    assert len(getattr(error, "__notes__", [])) == notes
+
+
+def test_blocks_close_what_they_use() -> None:
+    peer = opened()
+
+    async def use() -> str:
+        async with peer.protocol as protocol, await protocol.open_channel() as channel:
+            assert protocol is peer.protocol
+            return repr(channel)
+
+    used = Outcome(Deferred.fromCoroutine(use()))
+    peer.expect(ChannelOpen)
+    peer.send(1, ChannelOpenOk())
+    assert used.value.startswith("<Channel 1")
+    assert peer.gone
+    assert peer.protocol.core.channels == {}
+
+
+def test_the_first_confirm_takes_four_round_trips_after_that_of_tcp() -> None:
+    # Header and start; start-ok and tune; tune-ok with open; and a channel, its mode and the first publish
+    # together, as nothing has to wait for the answer to what comes before it.
+    peer = scripted()
+    confirmed: list[object] = []
+
+    def begin(protocol: AMQPProtocol) -> None:
+        channel = protocol.new_channel()
+        channel.confirm_select()
+        channel.basic_publish(b"first", routing_key="q").addCallback(confirmed.append)
+
+    peer.protocol.when_open().addCallback(begin)
+    round_trips = 0
+    with peer.wire.held():
+        while not confirmed:
+            peer.clock.advance(0)
+            peer.wire.client.carry()
+            round_trips += 1
+            if round_trips == 2:
+                peer.core.send(ConnectionTune(2047, 131072, 0))
+            elif round_trips == 3:
+                peer.core.send(ConnectionOpenOk())
+            elif round_trips == 4:
+                for method in (ChannelOpenOk(), ConfirmSelectOk(), BasicAck(1)):
+                    peer.core.channels[1].send(method)
+            peer.wire.server.writeSequence(peer.core.outbox.take())
+            peer.wire.server.carry()
+            assert round_trips < 10
+    assert round_trips == 4

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.defer import AlreadyCalledError, CancelledError, Deferred, fail, succeed
 
 from tests.logged import LoggedErrors
 from tests.outcomes import Outcome, failure_of, is_pending, success_of
@@ -411,3 +411,15 @@ def test_properties_come_back_with_a_returned_message() -> None:
     error = failure_of(published, NoRoute)
     assert error.message.properties == properties
     assert (error.reply_code, error.exchange, error.routing_key) == (312, "", "k")
+
+
+@pytest.mark.covers("T-CLS-07")
+def test_who_fires_the_deferred_of_a_publish_hurts_no_neighbour(logged_errors: LoggedErrors) -> None:
+    peer = scripted()
+    peer.open()
+    channel = peer.open_channel(confirm=True)
+    published = [channel.basic_publish(b"%d" % number, routing_key="k") for number in range(3)]
+    published[1].callback(None)
+    peer.send(1, BasicAck(3, True))
+    assert [success_of(one) is not None for one in published] == [True, False, True]
+    assert len(logged_errors.flush(AlreadyCalledError)) == 1

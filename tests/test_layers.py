@@ -26,6 +26,7 @@ RANKS = {
     "txamqpx.delegates": 5,
     "txamqpx.dispatch": 5,
     "txamqpx.endpoints": 5,
+    "txamqpx.identity": 3,
     "txamqpx.once": 5,
     "txamqpx.pulse": 5,
     "txamqpx.tls": 5,

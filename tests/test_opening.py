@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-from importlib.metadata import PackageNotFoundError
 from typing import Any, cast
 
 import pytest
@@ -15,8 +13,7 @@ from twisted.python.failure import Failure
 from tests.outcomes import failure_of, is_pending, success_of
 from tests.scripted import ScriptedPeer, scripted
 from tests.talk import Silent, nothing_is_left, opened
-from txamqpx import connection
-from txamqpx.connection import AMQPClientFactory, AMQPProtocol, client_properties
+from txamqpx.connection import AMQPClientFactory, AMQPProtocol
 from txamqpx.delegates import Delegate
 from txamqpx.errors import (
     AuthenticationError,
@@ -64,30 +61,6 @@ def test_the_handshake_introduces_us_and_opens() -> None:
     assert (peer.protocol.tuning.channel_max, peer.protocol.tuning.frame_max) == (10, 20000)
     assert peer.wire.client.options == {"no delay": True, "keep alive": True}
     assert len(peer.clock.getDelayedCalls()) == 1  # the heart, and no deadline
-
-
-@pytest.mark.covers("T-HS-08", "T-HS-05")
-def test_what_the_broker_is_told_of_us(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = client_properties(ConnectionParameters(client_properties={"capabilities": {"mine": True}}))
-    assert told["product"] == "txamqpx"
-    assert told["platform"] == f"{platform.python_implementation()} {platform.python_version()}"
-    assert "connection_name" not in told
-    assert told["capabilities"] == {
-        "authentication_failure_close": True,
-        "basic.nack": True,
-        "connection.blocked": True,
-        "consumer_cancel_notify": True,
-        "exchange_exchange_bindings": True,
-        "publisher_confirms": True,
-        "mine": True,
-    }
-    assert told["version"] not in ("", "unknown")
-
-    def not_installed(name: str) -> str:
-        raise PackageNotFoundError(name)
-
-    monkeypatch.setattr(connection, "version", not_installed)
-    assert client_properties(ConnectionParameters())["version"] == "unknown"
 
 
 @pytest.mark.covers("T-HS-04")

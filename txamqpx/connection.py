@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Iterator
-from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
@@ -29,8 +27,10 @@ from txamqpx.errors import (
     NoFreeChannels,
     NotPublished,
     RPCTimeout,
+    VhostAccessDenied,
     caused,
 )
+from txamqpx.identity import client_properties
 from txamqpx.interfaces import IDelegate
 from txamqpx.message import Delivery
 from txamqpx.once import Once
@@ -38,7 +38,7 @@ from txamqpx.params import ConnectionParameters, Secret
 from txamqpx.protocol import events
 from txamqpx.protocol.auth import make_mechanism
 from txamqpx.protocol.connection import Connection
-from txamqpx.protocol.handshake import CAPABILITIES, ClientHandshake
+from txamqpx.protocol.handshake import ClientHandshake
 from txamqpx.protocol.tuning import Tuning
 from txamqpx.pulse import Pulse
 from txamqpx.spec.amqp0_9_1 import (
@@ -48,7 +48,7 @@ from txamqpx.spec.amqp0_9_1 import (
 )
 from txamqpx.writer import Writer
 
-__all__ = ["AMQPClientFactory", "AMQPProtocol", "client_properties"]
+__all__ = ["AMQPClientFactory", "AMQPProtocol"]
 
 T = TypeVar("T")
 
@@ -62,24 +62,6 @@ MANY_EVENTS = 350
 
 # What a peer that we have said goodbye to, or that broke the protocol, gets to take our last words.
 FAREWELL = 1.0
-
-
-def client_properties(parameters: ConnectionParameters) -> dict[str, Any]:
-    """Return what the broker is told of this client; the user's own properties win."""
-    try:
-        release = version("txamqpx")
-    except PackageNotFoundError:
-        release = "unknown"
-    properties: dict[str, Any] = {
-        "product": "txamqpx",
-        "version": release,
-        "platform": f"{platform.python_implementation()} {platform.python_version()}",
-    }
-    if parameters.connection_name is not None:
-        properties["connection_name"] = parameters.connection_name
-    given = dict(parameters.client_properties)
-    capabilities = {**CAPABILITIES, **given.pop("capabilities", {})}
-    return {**properties, **given, "capabilities": capabilities}
 
 
 class AMQPProtocol(Protocol):
@@ -425,6 +407,10 @@ class AMQPProtocol(Protocol):
     def _on_ended(self, event: events.ConnectionEnded) -> None:
         self._ended = True
         self._stop_timers()
+        if isinstance(event.error, VhostAccessDenied) and not self.parameters.virtual_host:
+            event.error.add_note(
+                "A URL that ends in a slash asks for the virtual host ''; one without, for '/'."
+            )
         if not self._opened.fired:
             self._opened.fail(event.error)
         self._writer.fail(lambda: caused(NotPublished("the connection ended"), event.error))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from inspect import iscoroutine
 from typing import Any
 
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import AlreadyCalledError, Deferred, ensureDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -110,7 +110,10 @@ class ChannelEvents:
         for tag, multiple, tokens in event.words:
             outcome = Confirmed(tag, multiple)
             for token in tokens:
-                token.callback(outcome)
+                try:
+                    token.callback(outcome)
+                except AlreadyCalledError:  # somebody fired it himself: his neighbours are not to suffer
+                    self.log.failure("the Deferred of publish {tag} was fired by somebody else", tag=tag)
         self._settled(event, "publish_confirmed")
 
     def _nacked(self, event: events.Nacked) -> None:
