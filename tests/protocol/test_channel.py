@@ -844,11 +844,11 @@ def test_a_channel_may_be_closed_before_it_is_open(core: Connection) -> None:
 def test_the_call_to_blame_fails_with_the_reason_and_those_behind_it_were_not_processed(
     core: Connection, channel: ChannelCore
 ) -> None:
-    for token in "abc":
-        channel.send(QueueDeclare(token, passive=True), token)
+    for queue, token in (("there", "a"), ("gone", "b"), ("behind", "c")):
+        channel.send(QueueDeclare(queue, passive=True), token)
     channel.send(BasicQos(), "d")
     core.outbox.take()
-    happened = core.receive_data(say(QueueDeclareOk("a")) + closed_by_peer(404, NOT_FOUND, QueueDeclare))
+    happened = core.receive_data(say(QueueDeclareOk("there")) + closed_by_peer(404, NOT_FOUND, QueueDeclare))
     assert_all_back("abcd", happened)
     errors = failures(happened)
     culprit = errors["b"]
@@ -891,7 +891,7 @@ def test_a_call_of_the_same_name_behind_another_one_is_not_to_blame(
 
 @pytest.mark.covers("T-CH-08")
 def test_a_consumer_to_blame_is_known_by_its_queue_or_is_the_first(core: Connection) -> None:
-    for text, culprit in ((NOT_FOUND, "b"), ("NOT_FOUND - no queue 'other' in vhost '/'", "a"), ("no", "a")):
+    for text, culprits in ((NOT_FOUND, ["b"]), ("NOT_FOUND - no queue 'other' in vhost '/'", []), ("no", ["a"])):
         channel = open_channel(core)
         for queue, token in (("there", "a"), ("gone", "b"), ("gone", "c")):
             channel.send(BasicConsume(queue, token), token)
@@ -901,8 +901,30 @@ def test_a_consumer_to_blame_is_known_by_its_queue_or_is_the_first(core: Connect
         happened = core.receive_data(close)
         assert_all_back(["a", "b", "c", "qos"], happened)
         errors = failures(happened)
-        assert [token for token, error in errors.items() if isinstance(error, NotFound)] == [culprit]
-        assert len([error for error in errors.values() if isinstance(error, NotProcessed)]) == 3
+        assert [token for token, error in errors.items() if isinstance(error, NotFound)] == culprits
+        assert sum(isinstance(error, NotProcessed) for error in errors.values()) == 4 - len(culprits)
+
+
+@pytest.mark.covers("T-CH-07", "T-CH-08")
+@pytest.mark.parametrize(
+    ("queue", "named", "blamed"),
+    [
+        ("x", "gone", False),
+        ("gone", "gone", True),
+        ("a'b", "a'b", True),
+        ("a\r\nb\x1b", "ab\x1b", True),
+        ("", "amq.gen-1", True),
+    ],
+)
+def test_a_call_that_the_text_does_not_name_is_not_to_blame(
+    core: Connection, channel: ChannelCore, queue: str, named: str, blamed: bool
+) -> None:
+    """One that waits for no answer may have been before it."""
+    channel.send(QueueDeclare(named, passive=True, no_wait=True))
+    channel.send(QueueDeclare(queue), "declare")
+    text = f"NOT_FOUND - no queue '{named}' in vhost '/'"
+    errors = failures(core.receive_data(closed_by_peer(404, text, QueueDeclare)))
+    assert type(errors["declare"]) is (NotFound if blamed else NotProcessed)
 
 
 @pytest.mark.covers("T-CON-07")

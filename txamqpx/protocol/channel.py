@@ -28,6 +28,7 @@ from txamqpx.errors import (
     OutcomeUnknown,
     RemoteProtocolError,
     caused,
+    printable,
 )
 from txamqpx.protocol.confirms import ConfirmLedger
 from txamqpx.protocol.content import Assembly
@@ -56,6 +57,8 @@ _pack_ack = struct.Struct(">BHIIQBB").pack
 
 _PUBLISH = amqp.BasicPublish.index
 _ACK = amqp.BasicAck.index
+
+_NO_LINE_ENDS = dict.fromkeys(b"\r\n")
 
 # RabbitMQ has the queue answer these, which may take longer than what the channel answers itself.
 _OVERTAKEN = (amqp.BasicConsume, amqp.BasicCancel)
@@ -445,15 +448,12 @@ class ChannelCore:
 
     def _culprit(self, error: Closed) -> Waiting | None:
         """Return the request for which the broker closed the channel, if it was one that waits."""
-        suspect = None
         for one in self.waiting:
-            if one.request.name == error.operation:
-                if error.queue is None or getattr(one.request, "queue", None) == error.queue:
-                    return one
-                suspect = suspect or one
+            if one.request.name == error.operation and _may_be_about(error, one.request):
+                return one
             if not isinstance(one.request, _OVERTAKEN):
                 break
-        return suspect
+        return None
 
     def _publish_error(self, error: Closed, too_late: bool, position: int) -> AMQPError:
         # Before a close of our own, what waits in the outbox is still written.
@@ -461,3 +461,16 @@ class ChannelCore:
         if unheard or too_late:
             return caused(NotPublished(f"the channel was closed before its turn: {error}"), error)
         return caused(OutcomeUnknown(f"the channel was closed before the answer: {error}"), error)
+
+
+def _may_be_about(error: Closed, request: Method) -> bool:
+    """Tell whether ``request`` holds what the reply text names: the culprit may wait for no answer."""
+    if error.queue is None and error.exchange is None:
+        return True
+    names = [getattr(request, field) for field, kind in request.fields if kind == "shortstr"]
+    arguments = getattr(request, "arguments", None) or {}  # such as where to dead-letter to
+    names += [value for value in arguments.values() if isinstance(value, str)]
+    # RabbitMQ drops the ends of lines from names; and no name stands for the queue that was declared last.
+    return getattr(request, "queue", None) == "" or any(
+        f"'{printable(name.translate(_NO_LINE_ENDS))}'" in error.reply_text for name in names if name
+    )

@@ -152,7 +152,9 @@ class ConfirmLedger:
             return None, last
         fitting = [seq for seq, entry in self._entries.items() if _fits(error, entry)]
         if not fitting:
-            return (self.oldest, self.oldest) if len(self._entries) == 1 else (None, last)
+            # Words that fit nobody are about the only one there is, unless they name another.
+            alone = len(self._entries) == 1 and error.exchange is None
+            return (self.oldest, self.oldest) if alone else (None, last)
         if len(fitting) == 1 or error.exchange is None:
             return fitting[0], fitting[0]
         return None, fitting[-1]
@@ -163,7 +165,10 @@ def _fits(error: Closed, entry: Entry) -> bool:
     _, _, exchange, routing_key, _, properties, body = entry
     text = error.reply_text
     if error.exchange is not None:
-        return exchange == error.exchange and ("topic '" not in text or f"topic '{routing_key}'" in text)
+        # RabbitMQ calls the default exchange by this name when it complains.
+        return (exchange or "amq.default") == error.exchange and (
+            "topic '" not in text or f"topic '{routing_key}'" in text
+        )
     values = properties.as_dict()
     if "user_id" in text:
         return f"set to '{values.get('user_id')}'" in text
