@@ -891,7 +891,11 @@ def test_a_call_of_the_same_name_behind_another_one_is_not_to_blame(
 
 @pytest.mark.covers("T-CH-08")
 def test_a_consumer_to_blame_is_known_by_its_queue_or_is_the_first(core: Connection) -> None:
-    for text, culprits in ((NOT_FOUND, ["b"]), ("NOT_FOUND - no queue 'other' in vhost '/'", []), ("no", ["a"])):
+    for text, culprits in (
+        (NOT_FOUND, ["b"]),
+        ("NOT_FOUND - no queue 'other' in vhost '/'", []),
+        ("no", ["a"]),
+    ):
         channel = open_channel(core)
         for queue, token in (("there", "a"), ("gone", "b"), ("gone", "c")):
             channel.send(BasicConsume(queue, token), token)
