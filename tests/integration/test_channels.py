@@ -283,6 +283,18 @@ async def test_a_consumer_whose_answer_is_late_is_not_blamed_for_another(channel
     assert type(results[4]) is NotProcessed
 
 
+@pytest.mark.covers("T-CH-07")
+@pytest_twisted.ensureDeferred
+async def test_a_call_that_wants_no_answer_fails_at_the_cost_of_others(channel: Channel) -> None:
+    asked: Deferred[Any] = channel.call(QueueDeclare("missing", passive=True, no_wait=True))
+    assert await soon(asked) is None
+    error = await failure_of(channel.queue_declare("jobs", exclusive=True), NotProcessed)
+    assert error.retryable
+    reason = await soon(channel.when_closed())
+    assert isinstance(reason, NotFound)
+    assert reason.queue == "missing"
+
+
 # --------------------------------------------------------------------------- what is refused
 
 

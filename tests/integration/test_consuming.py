@@ -189,6 +189,23 @@ async def test_a_consumer_that_was_given_up_before_its_answer_keeps_nothing(
     assert {name for name, *_ in told.told} <= {"connection_opened", "unhandled"}
 
 
+@pytest.mark.covers("T-CON-04")
+@pytest_twisted.ensureDeferred
+async def test_what_comes_for_nobody_is_given_back(channel: Channel, told: Recorder) -> None:
+    """It would take up the window for ever, and nobody would know."""
+    await fill(channel, "jobs", [])
+    inbox = Inbox()
+    await channel.basic_qos(1)
+    await channel.basic_consume("jobs", inbox, consumer_tag="forgotten")
+    channel.core.consumers.clear()
+    await fill(channel, "jobs", [b"precious"])
+    (stray,) = await told.next("unhandled")
+    assert (stray.consumer_tag, stray.body) == ("forgotten", b"precious")
+    await channel.basic_cancel("forgotten")
+    await until_ready(channel, "jobs", 1)
+    assert inbox.got == []
+
+
 @pytest.mark.covers("S20", "T-CON-05", "T-CON-08", "T-HS-08", "F6")
 @pytest_twisted.ensureDeferred
 async def test_a_consumer_whose_queue_is_deleted_hears_of_it(
