@@ -226,7 +226,7 @@ class Channel(ChannelMethods):
         Returns:
             In confirm mode a Deferred of ``Confirmed``, which fails with ``Unroutable``, ``Nacked``,
             ``OutcomeUnknown``, ``NotPublished``, or the ``ChannelClosed`` that this very message caused.
-            Cancelling it gives up the interest, not the message.  In any other mode it fires with None:
+            Cancelling it gives up the interest, not the message.  In any other mode it fires with None
             at once, or when the transport has taken what waits, if that is too much.  In either it
             fails with ``OutboxFull``, a ``NotPublished``, if more waits than the connection allows.
 

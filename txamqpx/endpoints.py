@@ -191,7 +191,7 @@ def connect_protocol(
         parameters: How to behave, where ``target`` is an endpoint, which says only where to go.
 
     Returns:
-        A Deferred that fires with the open connection within ``connection_timeout`` seconds, or fails:
+        A Deferred that fires with the open connection within ``connection_timeout`` seconds, or fails with
         `HostNotFound`, `ConnectionRefused` or another `ConnectError`, `TLSError`, `HandshakeTimeout`,
         `AuthenticationError`, `VhostAccessDenied`, `NotAMQP`, ...  To cancel it closes the connection at
         whatever stage it is.

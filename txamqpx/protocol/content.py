@@ -32,7 +32,7 @@ def whole_content(
 
     Returns:
         The properties, the body and the offset behind it; None if anything at all is out of the
-        ordinary: then ``Assembly`` goes frame by frame, and finds the words for it.
+        ordinary, and then ``Assembly`` goes frame by frame, and finds the words for it.
     """
     available = len(data)
     if available - offset < 22:

@@ -3,7 +3,7 @@
 Any AMQP 0-8, 0-9 or 0-9-1 file in the schema that the working group published is read
 as it is, whoever extended it.  A file may come from anywhere, and the generator will turn
 its names into Python source: so entities are refused, names are checked, and whatever
-does not add up is a :class:`~txamqpx.errors.SpecError` that names the culprit, here and
+does not add up is a ``SpecError`` that names the culprit, here and
 not as a puzzle on the wire.
 """
 
