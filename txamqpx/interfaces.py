@@ -22,10 +22,10 @@ class IDelegate(Interface):
     """
 
     def connection_opened(protocol: Any) -> object:
-        """The handshake is done."""
+        """The handshake is done; told before ``when_open`` fires."""
 
     def connection_closed(protocol: Any, reason: AMQPError) -> object:
-        """The connection is over, and all its channels; nothing comes after this."""
+        """The connection is over, and all its channels; told after ``when_closed``, and nothing after it."""
 
     def connection_blocked(protocol: Any, reason: str) -> object:
         """The broker has stopped reading: publishes, acks and calls wait until it is unblocked."""

@@ -448,16 +448,13 @@ class Connection:
 
     def _fail(self, error: AMQPError) -> None:
         """End the connection because the peer broke the protocol; tell it why, unless framing is lost."""
-        speak = (
-            isinstance(error, RemoteProtocolError)
-            and not isinstance(error, Silent)
-            and self._greeted
-            and self.state is not ConnectionState.AWAIT_START
-            and self.error is None  # else our close has been sent
-        )
-        if speak and isinstance(error, RemoteProtocolError):
+        sent = self.tables.connection[self.state].sent
+        speak = False
+        if isinstance(error, RemoteProtocolError) and not isinstance(error, Silent):
             text = str(error).encode()[:255].decode("utf-8", "ignore")
             close = self.dialect.new("connection.close", reply_code=error.reply_code, reply_text=text)
+            speak = close.index in sent
+        if speak:
             self.outbox.append_urgent(frame(METHOD, 0, close.encode()))  # what waits will not be heard
         # A server's last word to a client that speaks another protocol is in the outbox.
         self.end(error, flush=speak or not self._greeted)

@@ -74,27 +74,29 @@ class Either:
 
 
 _C = ConnectionState
-_OPENED = {"connection.close": _C.CLIENT_CLOSING}
-_FAILED = {"connection.close": _C.SERVER_CLOSING}  # a server may refuse at any point of the handshake
+# Each side may give up at any point, once the other has said its first word.
+_LEAVES = {"connection.close": _C.CLIENT_CLOSING}
+_REFUSES = {"connection.close": _C.SERVER_CLOSING}
 
 CONNECTION: Mapping[ConnectionState, Either] = {
     _C.AWAIT_HEADER: Either(),
-    _C.AWAIT_START: Either(server={"connection.start": _C.AWAIT_START_OK, **_FAILED}),
-    _C.AWAIT_START_OK: Either(client={"connection.start-ok": _C.AWAIT_TUNE}, server=_FAILED),
+    _C.AWAIT_START: Either(server={"connection.start": _C.AWAIT_START_OK, **_REFUSES}),
+    _C.AWAIT_START_OK: Either(client={"connection.start-ok": _C.AWAIT_TUNE, **_LEAVES}, server=_REFUSES),
     _C.AWAIT_TUNE: Either(
-        server={"connection.secure": _C.AWAIT_SECURE_OK, "connection.tune": _C.AWAIT_TUNE_OK, **_FAILED}
+        client=_LEAVES,
+        server={"connection.secure": _C.AWAIT_SECURE_OK, "connection.tune": _C.AWAIT_TUNE_OK, **_REFUSES},
     ),
-    _C.AWAIT_SECURE_OK: Either(client={"connection.secure-ok": _C.AWAIT_TUNE}, server=_FAILED),
-    _C.AWAIT_TUNE_OK: Either(client={"connection.tune-ok": _C.AWAIT_OPEN}, server=_FAILED),
-    _C.AWAIT_OPEN: Either(client={"connection.open": _C.AWAIT_OPEN_OK}, server=_FAILED),
-    _C.AWAIT_OPEN_OK: Either(server={"connection.open-ok": _C.OPEN, **_FAILED}, client=_OPENED),
+    _C.AWAIT_SECURE_OK: Either(client={"connection.secure-ok": _C.AWAIT_TUNE, **_LEAVES}, server=_REFUSES),
+    _C.AWAIT_TUNE_OK: Either(client={"connection.tune-ok": _C.AWAIT_OPEN, **_LEAVES}, server=_REFUSES),
+    _C.AWAIT_OPEN: Either(client={"connection.open": _C.AWAIT_OPEN_OK, **_LEAVES}, server=_REFUSES),
+    _C.AWAIT_OPEN_OK: Either(server={"connection.open-ok": _C.OPEN, **_REFUSES}, client=_LEAVES),
     _C.OPEN: Either(
-        client={"connection.update-secret": _C.OPEN, **_OPENED},
+        client={"connection.update-secret": _C.OPEN, **_LEAVES},
         server={
             "connection.blocked": _C.OPEN,
             "connection.unblocked": _C.OPEN,
             "connection.update-secret-ok": _C.OPEN,
-            **_FAILED,
+            **_REFUSES,
         },
     ),
     # Closes may cross: each side answers the other's and still waits for its own answer.
