@@ -421,3 +421,10 @@ def test_nothing_is_published_while_the_broker_asks_for_a_pause(talk: Talk) -> N
 def test_waiting_for_confirms_without_confirm_mode_is_a_mistake(talk: Talk) -> None:
     with pytest.raises(LocalProtocolError, match=r"without confirm\.select"):
         talk.channel.wait_for_confirms()
+
+
+@pytest.mark.covers("T-ACK-08")
+def test_acking_all_on_a_dead_channel_is_no_success(talk: Talk) -> None:
+    talk.closed_by_broker()
+    failure_of(talk.channel.basic_ack(0, multiple=True), NotFound)
+    failure_of(talk.channel.basic_nack(0, multiple=True), NotFound)

@@ -357,6 +357,8 @@ class Channel(ChannelMethods):
     def basic_ack(self, delivery_tag: int, *, multiple: bool = False) -> Deferred[None]:
         """Ack a delivery by its number; with ``multiple`` all up to it, 0 for all that have come so far.
 
+        Where 0 finds nothing that waits to be settled, nothing is sent.
+
         Raises:
             AlreadySettled: It was settled before; nothing was sent.
             UnknownDelivery: This channel never gave out that number; nothing was sent.
@@ -373,7 +375,9 @@ class Channel(ChannelMethods):
 
     def _covered(self, delivery_tag: int, multiple: bool) -> int | None:
         # To the broker 0 means all that it has sent, some of which may be on the way to us.
-        return (self.core.unsettled.last or None) if multiple and delivery_tag == 0 else delivery_tag
+        if delivery_tag or not multiple or self.core.error is not None:
+            return delivery_tag
+        return self.core.unsettled.last or None
 
     def basic_reject(self, delivery_tag: int, *, requeue: bool = True) -> Deferred[None]:
         """Refuse one delivery.  Raises as ``basic_ack``."""

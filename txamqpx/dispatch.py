@@ -18,6 +18,8 @@ from txamqpx.spec.amqp0_9_1 import BasicConsumeOk
 
 __all__ = ["ChannelEvents", "Hooks"]
 
+FIRED = "the Deferred of a publish that number {tag} settles was fired by somebody else"
+
 
 class Hooks:
     """A delegate whose failures stay local.
@@ -92,7 +94,7 @@ class ChannelEvents:
             self._stray(delivery)
             return
         if delivery.stale:
-            return  # the channel ended in this very turn: the broker gives the message out again
+            return  # the channel ended, or was to recover, in this turn: the message will come again
         try:
             result = consumer(delivery)
             if result is not None:
@@ -113,13 +115,16 @@ class ChannelEvents:
                 try:
                     token.callback(outcome)
                 except AlreadyCalledError:  # somebody fired it himself: his neighbours are not to suffer
-                    self.log.failure("the Deferred of publish {tag} was fired by somebody else", tag=tag)
+                    self.log.failure(FIRED, tag=tag)
         self._settled(event, "publish_confirmed")
 
     def _nacked(self, event: events.Nacked) -> None:
         for tag, _, tokens in event.words:
             for token in tokens:
-                token.errback(Failure(Nacked(f"the broker refused the message (number {tag})")))
+                try:
+                    token.errback(Failure(Nacked(f"the broker refused the message (number {tag})")))
+                except AlreadyCalledError:
+                    self.log.failure(FIRED, tag=tag)
         self._settled(event, "publish_nacked")
 
     def _settled(self, event: events.Settled, hook: str) -> None:

@@ -21,7 +21,7 @@ class Settlement(Enum):
 
     #: The broker will hear of it.
     SENT = "sent"
-    #: The channel that gave the delivery is gone; the broker has put the message back already.
+    #: The channel that gave the delivery is gone, or has recovered; the broker has put the message back.
     STALE = "stale"
 
 
@@ -81,8 +81,8 @@ class Delivery(Delivered):
         """Tell the broker that the message is done with.
 
         Returns:
-            ``SENT``, or ``STALE`` if the channel that gave it is gone: then nothing is sent, and the
-            message will come again.
+            ``SENT``, or ``STALE`` if the channel that gave it is gone, or has been asked to recover: then
+            nothing is sent, and the message will come again.
 
         Raises:
             AlreadySettled: It was settled before, or came with ``no_ack``; nothing is sent.

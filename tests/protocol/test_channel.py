@@ -1067,3 +1067,16 @@ def test_a_message_that_is_cut_short_at_the_server_is_refused() -> None:
     data = say(BasicPublish("e", "k"), 1, b"body")
     assert core.receive_data(data[:-12]) == []
     assert isinstance(ended_with(core.receive_data(say(BasicQos()))), RemoteProtocolError)
+
+
+@pytest.mark.covers("T-PUB-01", "T-PUB-07")
+def test_nobody_is_blamed_for_a_publish_from_before_the_mode() -> None:
+    core = client()
+    channel = open_channel(core)
+    publish(channel, "plain", exchange="gone")
+    channel.send(ConfirmSelect(), "select")
+    publish(channel, "numbered", exchange="gone")
+    core.outbox.take()
+    text = "NOT_FOUND - no exchange 'gone' in vhost '/'"
+    errors = failures(core.receive_data(say(ChannelClose(404, text, 60, 40), channel.number)))
+    assert isinstance(errors["numbered"], OutcomeUnknown)

@@ -42,11 +42,13 @@ from txamqpx.errors import (
     HeartbeatTimeout,
     LocalProtocolError,
     NoFreeChannels,
+    NotAllowed,
     NotAMQP,
     NotPublished,
     OutcomeUnknown,
     ProtocolVersionMismatch,
     RemoteProtocolError,
+    VhostAccessDenied,
 )
 from txamqpx.protocol import events
 from txamqpx.protocol.connection import Connection
@@ -1001,3 +1003,44 @@ def test_what_is_written_ends_with_the_transport() -> None:
     core = client()
     core.heartbeat()
     assert written(core) == HEARTBEAT_FRAME
+
+
+@pytest.mark.covers("T-BLK-03")
+def test_a_peer_that_wants_answers_and_reads_none_is_left() -> None:
+    core = client(max_outbox=100)
+    channel = open_channel(core)
+    flood = say(ChannelFlow(True), channel.number) * 10_000
+    for _ in range(20):
+        happened = core.receive_data(flood)
+        if not core.is_open:
+            break
+    error = ended_with(happened)
+    assert "more answers than it reads" in str(error)
+    assert core.outbox.size < 2_000_000
+
+
+@pytest.mark.covers("T-BLK-01", "T-BLK-03")
+def test_what_we_put_in_the_outbox_ourselves_is_not_the_peers_fault() -> None:
+    core = client(max_outbox=100)
+    channel = open_channel(core)
+    publish(channel, "large", body=bytes(3_000_000))
+    core.receive_data(HEARTBEAT_FRAME)
+    for _ in range(20):
+        core.receive_data(say(ChannelFlow(True), channel.number) * 10_000)
+        core.outbox.take()
+    assert core.is_open
+
+
+@pytest.mark.covers("T-HS-05")
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("NOT_ALLOWED - access to vhost 'unlimited' refused for user 'guest'", VhostAccessDenied),
+        ("NOT_ALLOWED - access to vhost 'v' refused: connection limit (3) is reached", NotAllowed),
+    ],
+)
+def test_a_virtual_host_that_is_full_is_not_forbidden(text: str, kind: type[NotAllowed]) -> None:
+    core = fresh_client()
+    core.receive_data(START + TUNE)
+    error = ended_with(core.receive_data(say(ConnectionClose(530, text, 10, 40), 0)))
+    assert type(error) is kind

@@ -432,7 +432,10 @@ class ChannelCore:
         emit = self.connection.events.append
         confirms, self.confirms = self.confirms, None
         if confirms is not None:
-            culprit, last = (None, confirms.next_seq) if connection_ended else confirms.suspects(error)
+            culprit, last = confirms.suspects(error)
+            unanswered = any(isinstance(one.request, amqp.ConfirmSelect) for one in self.waiting)
+            if connection_ended or unanswered:  # or it may have been a publish from before the mode
+                culprit, last = None, confirms.next_seq
             for seq, entry in confirms:
                 if seq == culprit:
                     emit(Failed(entry[0], error.copy()))

@@ -13,6 +13,7 @@ does wrong ends in one ``ConnectionEnded``, after every token has come back.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -66,8 +67,11 @@ _unpack_index = struct.Struct(">I").unpack_from
 
 _TABLES = {role: compile_tables(role) for role in Role}
 
-# How many bytes of answers may wait beside what our own side has put in.
+# How many bytes of answers a peer may provoke while it reads nothing at all.
 _PROVOKED = 1024 * 1024
+
+# In "access to vhost 'v' refused for user 'u': connection limit (3) is reached"; names may say anything.
+_CROWDED = re.compile(r"\blimit \(\d+\)")
 
 # The states in which the handshake is over.
 _SETTLED = (ConnectionState.OPEN, ConnectionState.CLIENT_CLOSING, ConnectionState.SERVER_CLOSING)
@@ -128,6 +132,9 @@ class Connection:
         self._channels: dict[int, ChannelCore] = {}
         self._numbers_used: set[int] = set()
         self._last_number = 0
+        # Bytes of answers appended since the transport last took anything.
+        self._provoked = 0
+        self._taken = 0
         self._limit(Tuning(0, initial_frame_max, 0))
 
     def __repr__(self) -> str:
@@ -246,7 +253,10 @@ class Connection:
         """Take bytes as they come, cut anywhere; return what happened."""
         if data and self.state is not ConnectionState.CLOSED:
             try:
+                before = self.outbox.size
                 self._read(data)
+                if self.outbox.size != before:
+                    self._count_answers(before)
             except DecodeError as error:
                 self._fail(caused(RemoteProtocolError(str(error), reply_code=502), error))
             except AMQPError as error:
@@ -325,7 +335,13 @@ class Connection:
                     return  # what comes behind the last close-ok is nobody's
         if offset != available:
             reader.keep(data, offset)
-        if self.outbox.size > self.outbox.most + _PROVOKED:
+
+    def _count_answers(self, before: int) -> None:
+        # Nobody's callback runs while the core reads: what has been appended, the peer has asked for.
+        if self.outbox.taken != self._taken:
+            self._taken, self._provoked = self.outbox.taken, 0
+        self._provoked += self.outbox.size - before
+        if self._provoked > _PROVOKED:
             raise RemoteProtocolError("the peer wants more answers than it reads", reply_code=506)
 
     def _dispatch(self, kind: int, number: int, payload: bytes) -> None:
@@ -423,7 +439,7 @@ class Connection:
             operation=failed.name if failed else "",
         )
         refused = isinstance(error, NotAllowed | AuthenticationError | InvalidPath) and (
-            "limit" not in error.reply_text  # of connections: another time it may be less crowded
+            not _CROWDED.search(error.reply_text)  # another time there may be room
         )
         if refused and previous is ConnectionState.AWAIT_OPEN_OK:
             error = VhostAccessDenied(error.reply_text, reply_code=error.reply_code)
