@@ -151,19 +151,18 @@ class Channel(ChannelMethods):
             A Deferred of the answer.  It fails with the subclass of ``ChannelClosed`` or
             ``ConnectionClosed`` that the broker's reply code stands for, with ``NotProcessed`` if
             another call was to blame, with ``RPCTimeout``, or with ``OutboxFull``.  With
-            ``no_wait`` set it fires at once with None.
+            ``no_wait`` set, which consumers may not have, it fires at once with None.
 
         Raises:
             EncodeError: An argument does not fit; nothing was sent.
-            LocalProtocolError: The channel's state forbids it; nothing was sent.
+            LocalProtocolError: The channel's state forbids it, the method needs a content, or RabbitMQ would
+                close the connection over it (540); nothing was sent.
         """
         if isinstance(method, BasicConsume):
             return self._call(method, timeout, self._to_delegate)
         return self._call(method, timeout)
 
     def _call(self, method: Any, timeout: float | None = None, consumer: Any = None) -> Deferred[Any]:
-        if not method.expects_reply:
-            return self._send(method, consumer)
         deferred: Deferred[Any] = Deferred()
         try:
             self.core.send(method, deferred, consumer=consumer)
@@ -171,16 +170,10 @@ class Channel(ChannelMethods):
             raise
         except AMQPError as error:
             return fail(error)
-        return self.protocol.limited(deferred, method.name, timeout)
-
-    def _send(self, method: Method, consumer: Any = None) -> Deferred[None]:
-        try:
-            self.core.send(method, consumer=consumer)
-        except (EncodeError, LocalProtocolError):
-            raise
-        except AMQPError as error:
-            return fail(error)
-        return succeed(None)
+        if method.expects_reply:
+            return self.protocol.limited(deferred, method.name, timeout)
+        deferred.callback(None)
+        return deferred
 
     def close(self, reply_code: int = 200, reply_text: str = "") -> Deferred[None]:
         """Close the channel: calls that wait fail with ``ChannelClosed``, publishes with ``OutcomeUnknown``.
@@ -232,7 +225,6 @@ class Channel(ChannelMethods):
 
         Raises:
             EncodeError: An argument does not fit; nothing was sent.
-            LocalProtocolError: The channel is not open yet; nothing was sent.
         """
         if type(body) is not bytes:
             if not isinstance(body, bytes | bytearray | memoryview):
@@ -364,14 +356,14 @@ class Channel(ChannelMethods):
             UnknownDelivery: This channel never gave out that number; nothing was sent.
         """
         tag = self._covered(delivery_tag, multiple)
-        return succeed(None) if tag is None else self._send(BasicAck(tag, multiple))
+        return succeed(None) if tag is None else self._call(BasicAck(tag, multiple))
 
     def basic_nack(
         self, delivery_tag: int, *, multiple: bool = False, requeue: bool = True
     ) -> Deferred[None]:
         """Give deliveries back, or with ``requeue=False`` dead-letter them.  Raises as ``basic_ack``."""
         tag = self._covered(delivery_tag, multiple)
-        return succeed(None) if tag is None else self._send(BasicNack(tag, multiple, requeue))
+        return succeed(None) if tag is None else self._call(BasicNack(tag, multiple, requeue))
 
     def _covered(self, delivery_tag: int, multiple: bool) -> int | None:
         # To the broker 0 means all that it has sent, some of which may be on the way to us.
@@ -381,7 +373,7 @@ class Channel(ChannelMethods):
 
     def basic_reject(self, delivery_tag: int, *, requeue: bool = True) -> Deferred[None]:
         """Refuse one delivery.  Raises as ``basic_ack``."""
-        return self._send(BasicReject(delivery_tag, requeue))
+        return self._call(BasicReject(delivery_tag, requeue))
 
     def basic_recover(self) -> Deferred[BasicRecoverOk]:
         """Have all unsettled deliveries of this channel given out again, to whomever.
