@@ -33,7 +33,7 @@ from txamqpx.errors import (
 from txamqpx.protocol.confirms import ConfirmLedger
 from txamqpx.protocol.content import Assembly
 from txamqpx.protocol.events import ChannelEnded, Content, Delivered, Event, Failed, Replied, Requested
-from txamqpx.protocol.frames import BODY, METHOD, body_frames, frame
+from txamqpx.protocol.frames import BODY, END, METHOD, body_frames, frame
 from txamqpx.protocol.outbox import Outbox
 from txamqpx.protocol.publishing import PublishFrames, content_header
 from txamqpx.protocol.settling import UnsettledLedger
@@ -269,7 +269,7 @@ class ChannelCore:
         if not outbox.size:
             outbox.wake()  # which raises on a foreign thread: before anything is settled
         self.unsettled.settle(delivery_tag, False)
-        outbox.append(_pack_ack(METHOD, self.number, 13, _ACK, delivery_tag, 0, 0xCE))
+        outbox.append(_pack_ack(METHOD, self.number, 13, _ACK, delivery_tag, 0, END))
 
     def stranger(self, consumer_tag: str) -> Consumer:
         """Return what stands for a consumer that nobody registered."""

@@ -43,6 +43,7 @@ from txamqpx.protocol.channel import ChannelCore, Preparation, Waiting
 from txamqpx.protocol.departures import CLIENT_PREPARATIONS, SERVER_PREPARATIONS
 from txamqpx.protocol.frames import (
     BODY,
+    END,
     HEADER,
     HEARTBEAT,
     HEARTBEAT_FRAME,
@@ -323,7 +324,7 @@ class Connection:
             end = offset + 7 + length
             if end >= available:
                 break
-            if data[end] != 0xCE:
+            if data[end] != END:
                 check_end(data[end])
             channel = channels.get(number)
             if channel is not None and 0 < kind <= BODY:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from txamqpx.errors import EncodeError
-from txamqpx.protocol.frames import BODY, METHOD, body_frames, frame, header_frame, pack_head
+from txamqpx.protocol.frames import BODY, END, METHOD, body_frames, frame, header_frame, pack_head
 from txamqpx.protocol.tuning import Tuning
 from txamqpx.spec.amqp0_9_1 import BasicPublish
 from txamqpx.spec.base import Properties
 
 __all__ = ["PublishFrames", "content_header"]
 
-_END = b"\xce"
+_END = bytes((END,))
 
 # Below this a copy costs less than what it takes to carry three parts.
 _WORTH_PARTS = 8192
