@@ -728,6 +728,7 @@ def test_what_a_rolled_back_transaction_settled_can_be_settled_again(core: Conne
     channel.send(TxRollback(), "rolled back")
     core.receive_data(say(TxRollbackOk()))
     channel.ack(1)
+    assert_said(core, BasicAck(1), TxRollback(), BasicAck(1))
 
 
 def test_what_was_committed_stays_settled(core: Connection) -> None:
@@ -749,6 +750,7 @@ def test_selecting_a_transaction_again_commits_nothing(core: Connection) -> None
     core.receive_data(say(TxSelectOk()))
     channel.send(TxRollback(), "rolled back")
     channel.ack(1)
+    assert_said(core, BasicAck(1), TxSelect(), TxRollback(), BasicAck(1))
 
 
 # --------------------------------------------------------------------------- the end, by us
