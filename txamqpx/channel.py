@@ -91,6 +91,12 @@ class Channel(ChannelMethods):
         self._opened: Once[Channel] = Once()
         self._closed: Once[AMQPError] = Once()
         self._confirmed: list[tuple[int, Deferred[None]]] = []
+        #: Called when the broker has spoken of publishes: once for all that came at the same time.
+        self.on_confirms: Callable[[], object] | None = None
+        #: Called when ``flow_active`` has changed.
+        self.on_flow: Callable[[], object] | None = None
+        #: Called with the tag of a consumer that the broker has ended.
+        self.on_cancelled: Callable[[str], object] | None = None
 
     def __repr__(self) -> str:
         return f"<Channel {self.number} of {self.protocol!r}, {self.core.state.value}>"
@@ -400,8 +406,20 @@ class Channel(ChannelMethods):
         """Take note that the broker has spoken of some publishes."""
         while self._confirmed and (confirms := self.core.confirms) is not None:
             if self._confirmed[0][0] > confirms.oldest:
-                return
+                break
             self._confirmed.pop(0)[1].callback(None)
+        if self.on_confirms is not None:
+            self.on_confirms()
+
+    def flow_changed(self) -> None:
+        """Take note that the broker asks for a pause, or for an end to it."""
+        if self.on_flow is not None:
+            self.on_flow()
+
+    def consumer_cancelled(self, consumer_tag: str) -> None:
+        """Take note that the broker has ended a consumer."""
+        if self.on_cancelled is not None:
+            self.on_cancelled(consumer_tag)
 
 
 def _closed_anyway(failure: Failure) -> None:

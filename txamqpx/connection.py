@@ -90,6 +90,8 @@ class AMQPProtocol(Protocol):
         self._given_clock = clock
         #: Why the broker has stopped reading; None while it reads.
         self.blocked: str | None = None
+        #: Called when ``blocked`` has changed.
+        self.on_blocked: list[Callable[[], object]] = []
         self._opened: Once[AMQPProtocol] = Once()
         self._closed: Once[AMQPError] = Once()
         self._gone: Once[None] = Once()
@@ -398,11 +400,17 @@ class AMQPProtocol(Protocol):
 
     def _on_blocked(self, event: events.Blocked) -> None:
         self.blocked = event.reason
+        self._tell_of_blocking()
         self._hooks.tell("connection_blocked", self, event.reason)
 
     def _on_unblocked(self, event: events.Unblocked) -> None:
         self.blocked = None
+        self._tell_of_blocking()
         self._hooks.tell("connection_unblocked", self)
+
+    def _tell_of_blocking(self) -> None:
+        for listener in tuple(self.on_blocked):
+            listener()
 
     def _on_ended(self, event: events.ConnectionEnded) -> None:
         self._ended = True

@@ -163,9 +163,11 @@ class ChannelEvents:
         self._hooks.tell("message_returned", event.channel.owner, event)
 
     def _consumer_cancelled(self, event: events.ConsumerCancelled) -> None:
+        event.channel.owner.consumer_cancelled(event.consumer_tag)
         self._hooks.tell("consumer_cancelled", event.channel.owner, event.consumer_tag)
 
     def _flow_changed(self, event: events.FlowChanged) -> None:
+        event.channel.owner.flow_changed()
         self._hooks.tell("flow_changed", event.channel.owner, event.active)
 
     def _channel_ended(self, event: events.ChannelEnded) -> None:

@@ -146,6 +146,8 @@ class ChannelCore:
         self.lead_size = 0
         #: Deliveries for tags that nobody registered, returned messages that nobody published.
         self.strays = 0
+        #: Acks to be sent at the end of the turn, as few as will do; None: each is sent by itself.
+        self.gathered: list[int] | None = None
         rows = connection.rows(ChannelState.CLOSED)
         self._sent = rows.sent
         self._received = rows.received
@@ -193,6 +195,8 @@ class ChannelCore:
         outbox = self.connection.outbox
         if method.expects_reply and outbox.size > outbox.most and index != _CLOSE:
             raise OutboxFull(f"{outbox.size} bytes wait to be written already, the limit is {outbox.most}")
+        if self.gathered:
+            outbox.gather()
         prepare = self.connection.preparations.get(index)
         if prepare is not None:
             if not outbox.size:
@@ -269,7 +273,24 @@ class ChannelCore:
         if not outbox.size:
             outbox.wake()  # which raises on a foreign thread: before anything is settled
         self.unsettled.settle(delivery_tag, False)
-        outbox.append(_pack_ack(METHOD, self.number, 13, _ACK, delivery_tag, 0, END))
+        if self.gathered is None:
+            outbox.append(_pack_ack(METHOD, self.number, 13, _ACK, delivery_tag, 0, END))
+            return
+        if not self.gathered:
+            outbox.append_last(self._acks)
+        self.gathered.append(delivery_tag)
+
+    def gather_acks(self) -> None:
+        """Send acks at the end of each turn from now on: one for all below which nothing is unsettled."""
+        if self.gathered is None:
+            self.gathered = []
+
+    def _acks(self) -> bytes:
+        tags, self.gathered = self.gathered or [], []
+        if _ACK not in self._sent or not tags:
+            return b""
+        words = self.unsettled.fewest(tags)
+        return b"".join(_pack_ack(METHOD, self.number, 13, _ACK, tag, many, END) for tag, many in words)
 
     def stranger(self, consumer_tag: str) -> Consumer:
         """Return what stands for a consumer that nobody registered."""

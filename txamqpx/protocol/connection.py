@@ -219,6 +219,7 @@ class Connection:
         error = ConnectionClosed.from_reply(reply_code, reply_text, by_peer=False)
         if not self.outbox.size:
             self.outbox.wake()  # which raises on a foreign thread: before anything fails
+        self.outbox.gather()
         self._end_channels(error)
         self._fail_waiting(error)
         self.send(method, token)

@@ -16,7 +16,7 @@ class Outbox:
         wake: Called when nothing waits and something is about to.
     """
 
-    __slots__ = ("_pieces", "_split", "_urgent", "appended", "most", "size", "taken", "wake")
+    __slots__ = ("_late", "_pieces", "_split", "_urgent", "appended", "most", "size", "taken", "wake")
 
     def __init__(self, most: int, wake: Callable[[], object]) -> None:
         self.most = most
@@ -31,6 +31,7 @@ class Outbox:
         # How many of them are in parts.
         self._split = 0
         self._urgent: list[bytes] = []
+        self._late: list[Callable[[], bytes]] = []
 
     def append(self, frames: bytes | tuple[bytes, ...], size: int | None = None) -> None:
         """Append whole frames, or the parts of them: joining a large body would copy it for nothing.
@@ -53,16 +54,33 @@ class Outbox:
         if frames not in self._urgent:  # a peer that stops reading for hours needs one heartbeat afterwards
             self._urgent.append(frames)
 
+    def append_last(self, make: Callable[[], bytes]) -> None:
+        """Have ``make`` called for frames when the next bytes are taken: it may say less by then."""
+        if not self._late and not self._pieces:
+            self.wake()
+        self._late.append(make)
+
+    def gather(self) -> None:
+        """Append now what was to come last: something follows that must not overtake it."""
+        late, self._late = self._late, []
+        for make in late:
+            frames = make()
+            if frames:
+                self.append(frames)
+
     def discard(self) -> None:
         """Forget what waits, but for the urgent: nobody will hear it any more."""
+        self._late.clear()
         self._pieces.clear()
         self._split = self.size = 0
 
     def __bool__(self) -> bool:
-        return bool(self._pieces or self._urgent)
+        return bool(self._pieces or self._urgent or self._late)
 
     def take(self, most: int | None = None) -> list[bytes]:
         """Take the urgent ones, then pieces until ``most`` bytes are passed."""
+        if self._late:
+            self.gather()
         taken, self._urgent = self._urgent, []
         pieces = self._pieces
         if not self._split and (most is None or self.size <= most):

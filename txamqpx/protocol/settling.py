@@ -71,6 +71,15 @@ class UnsettledLedger:
         for one in covered:
             self.settle(one, False)
 
+    def fewest(self, tags: list[int]) -> list[tuple[int, bool]]:
+        """Return the fewest acks, each a tag and ``multiple``, for ``tags``, which are settled already."""
+        first = next(iter(self._deliveries), self._last + 1)
+        words = [(tag, False) for tag in tags if tag > first]
+        below = len(tags) - len(words)
+        if below:  # nothing under the first one that waits would be acked by mistake
+            words.insert(0, (max(tag for tag in tags if tag < first), below > 1))
+        return words
+
     @property
     def last(self) -> int:
         """The highest tag that waits to be settled, 0 if none does."""
