@@ -16,8 +16,10 @@
     │   ├── Unroutable              NoRoute 312, NoConsumers 313: holds the returned message
     │   ├── Nacked                  the broker refused it
     │   ├── OutcomeUnknown          it may or may not be there
+    │   │   └── ConfirmTimeout
     │   └── NotPublished            it is certainly not there
-    │       └── OutboxFull
+    │       ├── OutboxFull
+    │       └── GateTimeout
     ├── ProtocolError
     │   ├── LocalProtocolError      our caller's mistake: nothing was sent, nothing changed
     │   │   ├── NoFreeChannels, ConsumerTagInUse
@@ -58,6 +60,7 @@ __all__ = [
     "ClientCertificateRequired",
     "Closed",
     "CommandInvalid",
+    "ConfirmTimeout",
     "ConnectError",
     "ConnectionClosed",
     "ConnectionForced",
@@ -68,6 +71,7 @@ __all__ = [
     "DecodeError",
     "EncodeError",
     "FrameError",
+    "GateTimeout",
     "HandshakeTimeout",
     "HeartbeatTimeout",
     "HostNotFound",
@@ -445,6 +449,21 @@ class OutcomeUnknown(PublishError):
     """The channel or the connection ended before the answer: the message may be there or not."""
 
 
+class ConfirmTimeout(OutcomeUnknown, TimeoutError):
+    """The broker has not spoken of the message in time; if it does later, nobody is told.
+
+    Attributes:
+        seconds: The limit.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+    def __str__(self) -> str:
+        return f"no confirm came within {self.seconds:g} s"
+
+
 class NotPublished(PublishError):
     """The message is certainly not there; publishing it again cannot make a duplicate."""
 
@@ -452,7 +471,24 @@ class NotPublished(PublishError):
 
 
 class OutboxFull(NotPublished):
-    """More bytes wait to be written than the connection's limit allows."""
+    """More waits to be written than the connection's, or the publisher's, limit allows."""
+
+
+class GateTimeout(NotPublished, TimeoutError):
+    """The message waited too long for its turn to be written.
+
+    Attributes:
+        seconds: The limit.
+        reason: What it waited for.
+    """
+
+    def __init__(self, seconds: float, reason: str) -> None:
+        super().__init__(seconds, reason)
+        self.seconds = seconds
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"not sent within {self.seconds:g} s: {self.reason}"
 
 
 # --------------------------------------------------------------------------- breaches of the protocol
