@@ -27,10 +27,12 @@
     │   └── RemoteProtocolError     the peer broke the protocol: the connection ends
     │       ├── ProtocolVersionMismatch
     │       └── NotAMQP
+    ├── ConsumerCancelled           the broker ended a consumer
     ├── EncodeError                 a value that does not fit on the wire
     ├── DecodeError                 bytes that are not what they claim to be
     ├── SpecError                   a specification file that cannot be used
-    ├── RPCTimeout, HandshakeTimeout
+    ├── RPCTimeout, HandshakeTimeout, WaitTimeout
+    ├── WrongThread, ForkedProcess, ReactorStopped      a thread cannot wait here: nothing was sent
     ├── InvalidParameter            a setting that cannot be used: nothing was tried
     │   └── URLError                the same in a URL; it names the part and never quotes it
     └── ConnectError                no connection came about
@@ -66,10 +68,12 @@ __all__ = [
     "ConnectionForced",
     "ConnectionLost",
     "ConnectionRefused",
+    "ConsumerCancelled",
     "ConsumerTagInUse",
     "ContentTooLarge",
     "DecodeError",
     "EncodeError",
+    "ForkedProcess",
     "FrameError",
     "GateTimeout",
     "HandshakeTimeout",
@@ -97,6 +101,7 @@ __all__ = [
     "ProtocolVersionMismatch",
     "PublishError",
     "RPCTimeout",
+    "ReactorStopped",
     "RemoteProtocolError",
     "ResourceError",
     "ResourceLocked",
@@ -110,6 +115,8 @@ __all__ = [
     "UnknownDelivery",
     "Unroutable",
     "VhostAccessDenied",
+    "WaitTimeout",
+    "WrongThread",
     "caused",
     "printable",
     "twin",
@@ -551,6 +558,25 @@ class NotAMQP(RemoteProtocolError):
     """What answers on that port is not an AMQP server."""
 
 
+class ConsumerCancelled(AMQPError):
+    """The broker ended a consumer: its queue was deleted or has no leader, or an ack took too long.
+
+    Attributes:
+        queue: What was consumed from.
+        consumer_tag: The consumer's name on its channel.
+    """
+
+    retryable = True
+
+    def __init__(self, queue: str, consumer_tag: str) -> None:
+        super().__init__(queue, consumer_tag)
+        self.queue = queue
+        self.consumer_tag = consumer_tag
+
+    def __str__(self) -> str:
+        return f"the broker has cancelled consumer {self.consumer_tag!r} of queue {self.queue!r}"
+
+
 # --------------------------------------------------------------------------- values and files
 
 
@@ -623,6 +649,38 @@ class HandshakeTimeout(AMQPError, TimeoutError):
 
     def __str__(self) -> str:
         return f"the connection was not open within {self.seconds:g} s"
+
+
+class WaitTimeout(AMQPError, TimeoutError):
+    """A thread has waited long enough, whoever is to blame; ``__cause__`` has what is known of the operation.
+
+    Attributes:
+        operation: What it waited for.
+        seconds: How long it waited.
+    """
+
+    def __init__(self, operation: str, seconds: float) -> None:
+        super().__init__(operation, seconds)
+        self.operation = operation
+        self.seconds = seconds
+
+    def __str__(self) -> str:
+        return f"{self.operation} did not end within {self.seconds:g} s"
+
+
+# --------------------------------------------------------------------------- threads
+
+
+class WrongThread(AMQPError, RuntimeError):
+    """A call that waits was made on the reactor's thread, which is the one that it would wait for."""
+
+
+class ForkedProcess(AMQPError, RuntimeError):
+    """The connection belongs to the process that this one was forked from."""
+
+
+class ReactorStopped(AMQPError, RuntimeError):
+    """The reactor has stopped, and in this process it cannot run again."""
 
 
 # --------------------------------------------------------------------------- settings, and connecting

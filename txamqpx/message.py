@@ -114,7 +114,23 @@ class Delivery(Delivered):
         self.core.send(BasicReject(self.delivery_tag, requeue))
         return Settlement.SENT
 
+    def release(self) -> Settlement:
+        """Give the message to somebody else: it has not failed, and nothing counts against it (``nack``)."""
+        return self.nack(requeue=True)
+
+    def fail(self) -> Settlement:
+        """Have the message tried again: this time it failed, which quorum queues count (``reject``)."""
+        return self.reject(requeue=True)
+
+    def discard(self) -> Settlement:
+        """Never see the message again: it is dead-lettered where its queue says so, else dropped."""
+        return self.reject(requeue=False)
+
     def _settled_before(self) -> Settlement:
         if self.stale or self.core.error is not None:
             return Settlement.STALE
-        raise AlreadySettled(f"{self!r} is settled, or needed no settling", reply_code=406)
+        error = AlreadySettled(f"{self!r} is settled, or needed no settling", reply_code=406)
+        place = self.core.unsettled.place(self.delivery_tag)
+        if place is not None:
+            error.add_note(f"It was settled here:\n{place}")
+        raise error

@@ -269,16 +269,20 @@ class ChannelCore:
         """
         if _ACK not in self._sent:
             raise self.refusal("basic.ack")
+        gathered = self.gathered
+        if gathered:  # somebody was here in this turn
+            self.unsettled.settle(delivery_tag, False)
+            gathered.append(delivery_tag)
+            return
         outbox = self.connection.outbox
         if not outbox.size:
             outbox.wake()  # which raises on a foreign thread: before anything is settled
         self.unsettled.settle(delivery_tag, False)
-        if self.gathered is None:
+        if gathered is None:
             outbox.append(_pack_ack(METHOD, self.number, 13, _ACK, delivery_tag, 0, END))
             return
-        if not self.gathered:
-            outbox.append_last(self._acks)
-        self.gathered.append(delivery_tag)
+        outbox.append_last(self._acks)
+        gathered.append(delivery_tag)
 
     def gather_acks(self) -> None:
         """Send acks at the end of each turn from now on: one for all below which nothing is unsettled."""

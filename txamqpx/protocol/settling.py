@@ -6,10 +6,17 @@ kills the channel and every innocent consumer on it (406), so the ledger is aske
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from traceback import StackSummary, extract_stack
+
 from txamqpx.errors import AlreadySettled, RemoteProtocolError, UnknownDelivery
 from txamqpx.protocol.events import Delivered
 
-__all__ = ["UnsettledLedger"]
+__all__ = ["UnsettledLedger", "WatchedLedger"]
+
+# How many places are kept, and how much of each: as much as leads from a program to its mistake.
+_MAX_PLACES = 1000
+_MAX_DEPTH = 12
 
 
 class _Stale(dict[int, Delivered]):
@@ -32,6 +39,10 @@ class UnsettledLedger:
 
     def __len__(self) -> int:
         return len(self._deliveries)
+
+    def __iter__(self) -> Iterator[Delivered]:
+        """Yield what waits to be settled, oldest first; it may be settled meanwhile."""
+        return iter(tuple(self._deliveries.values()))
 
     def add(self, delivery: Delivered) -> None:
         """Note a delivery.
@@ -73,7 +84,9 @@ class UnsettledLedger:
 
     def fewest(self, tags: list[int]) -> list[tuple[int, bool]]:
         """Return the fewest acks, each a tag and ``multiple``, for ``tags``, which are settled already."""
-        first = next(iter(self._deliveries), self._last + 1)
+        first = next(iter(self._deliveries), None)
+        if first is None:
+            return [(max(tags), len(tags) > 1)]
         words = [(tag, False) for tag in tags if tag > first]
         below = len(tags) - len(words)
         if below:  # nothing under the first one that waits would be acked by mistake
@@ -84,6 +97,10 @@ class UnsettledLedger:
     def last(self) -> int:
         """The highest tag that waits to be settled, 0 if none does."""
         return next(reversed(self._deliveries), 0)
+
+    def place(self, tag: int) -> str | None:
+        """Return where in the program ``tag`` was settled, if somebody wanted that to be known."""
+        return None
 
     def _refusal(self, tag: int) -> UnknownDelivery | AlreadySettled:
         if 0 < tag <= self._last:
@@ -119,3 +136,37 @@ class UnsettledLedger:
                 self._deliveries[delivery.delivery_tag] = delivery
             self._deliveries = dict(sorted(self._deliveries.items()))
         self.begin()
+
+
+class WatchedLedger(UnsettledLedger):
+    """A ledger that tells of settling; it takes the place of another one, whose deliveries it takes over.
+
+    Attributes:
+        listeners: Called with each tag that is settled; what the channel forgets is not told.
+        places: Where each tag was settled, for who seeks the first of two; None: nobody does.
+    """
+
+    __slots__ = ("listeners", "places")
+
+    def __init__(self, ledger: UnsettledLedger) -> None:
+        super().__init__()
+        self._deliveries, self._last, self._undoable = ledger._deliveries, ledger._last, ledger._undoable
+        self.listeners: list[Callable[[int], object]] = []
+        self.places: dict[int, StackSummary] | None = None
+
+    def settle(self, tag: int, multiple: bool) -> None:
+        """Take out ``tag`` or several, and tell of each."""
+        super().settle(tag, multiple)
+        if multiple:
+            return  # each of them has come here by itself
+        if self.places is not None:
+            if len(self.places) >= _MAX_PLACES:
+                del self.places[next(iter(self.places))]
+            self.places[tag] = extract_stack(limit=_MAX_DEPTH)
+        for listener in tuple(self.listeners):
+            listener(tag)
+
+    def place(self, tag: int) -> str | None:
+        """Return where in the program ``tag`` was settled, unless that is too long ago."""
+        stack = None if self.places is None else self.places.get(tag)
+        return None if stack is None else "".join(stack.format())
