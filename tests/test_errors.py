@@ -191,6 +191,7 @@ def test_a_timeout_says_what_for_how_long_and_why() -> None:
     )
     assert str(RPCTimeout("x", 1, "")).endswith("blocked the connection: ")
     assert str(HandshakeTimeout(30.0)) == "the connection was not open within 30 s"
+    assert str(errors.WaitTimeout("publish", 0.5)) == "publish did not end within 0.5 s"
 
 
 def test_unroutable_says_where_it_was_meant_to_go() -> None:
@@ -218,6 +219,10 @@ def test_settings_and_values_name_the_place() -> None:
     [
         (RPCTimeout, TimeoutError),
         (HandshakeTimeout, TimeoutError),
+        (errors.WaitTimeout, TimeoutError),
+        (errors.WrongThread, RuntimeError),
+        (errors.ForkedProcess, RuntimeError),
+        (errors.ReactorStopped, RuntimeError),
         (ConnectError, ConnectionError),
         (ConnectionRefused, ConnectionRefusedError),
         (EncodeError, ValueError),
