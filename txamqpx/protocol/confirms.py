@@ -25,39 +25,40 @@ Entry = tuple[Any, int, str, str, bool, Properties, bytes]
 class ConfirmLedger:
     """Publishes by sequence number, in order."""
 
-    __slots__ = ("_entries", "_last_returned", "_oldest", "next_seq", "returned", "unknown")
+    __slots__ = ("_last_returned", "_oldest", "entries", "next_seq", "returned", "unknown")
 
     def __init__(self) -> None:
         self.next_seq = 1
         #: Confirms for numbers that are not outstanding: another broker's slip, worth counting.
         self.unknown = 0
-        self._entries: dict[int, Entry] = {}
+        #: What is outstanding, by number; always the same dict.
+        self.entries: dict[int, Entry] = {}
         self._oldest = 1
         #: The messages that came back and are not settled yet.
         self.returned: dict[int, Returned] = {}
         self._last_returned = 0
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.entries)
 
     def __iter__(self) -> Iterator[tuple[int, Entry]]:
-        return iter(self._entries.items())
+        return iter(self.entries.items())
 
     @property
     def oldest(self) -> int:
         """The lowest number that is outstanding; the next one to be given if none is."""
-        return next(iter(self._entries), self.next_seq)
+        return next(iter(self.entries), self.next_seq)
 
     def register(self, entry: Entry) -> int:
         """Number a publish; to be called in the same breath in which its bytes are appended."""
         seq = self.next_seq
-        self._entries[seq] = entry
+        self.entries[seq] = entry
         self.next_seq = seq + 1
         return seq
 
     def take(self, tag: int) -> Sequence[Any]:
         """Take out one publish that has not been returned; return its token, or none if it is unknown."""
-        entry = self._entries.pop(tag, None)
+        entry = self.entries.pop(tag, None)
         if entry is None:
             self.unknown += 1
             return ()
@@ -72,7 +73,7 @@ class ConfirmLedger:
         Returns:
             The tokens of plain publishes, and the token and message of each that was returned.
         """
-        entries = self._entries
+        entries = self.entries
         if not multiple:
             taken = list(self.take(tag))
             message = self.returned.pop(tag, None) if taken else None
@@ -103,10 +104,10 @@ class ConfirmLedger:
         Returns:
             Whether there is such a publish.
         """
-        if not self._entries:
+        if not self.entries:
             return False
         # The broker returns in the order of publishing, so the next one is most often right after the last.
-        first = next(iter(self._entries))
+        first = next(iter(self.entries))
         found = self._find(max(first, self._last_returned + 1), message) or self._find(first, message)
         if not found:
             return False
@@ -117,7 +118,7 @@ class ConfirmLedger:
     def _find(self, start: int, message: Returned) -> int:
         similar = 0
         for seq in range(start, self.next_seq):
-            entry = self._entries.get(seq)
+            entry = self.entries.get(seq)
             if entry is not None and self._fits(seq, entry, message):
                 if entry[5].encode() == message.header:
                     return seq
@@ -150,10 +151,10 @@ class ConfirmLedger:
         last = self.next_seq
         if error.operation != "basic.publish":
             return None, last
-        fitting = [seq for seq, entry in self._entries.items() if _fits(error, entry)]
+        fitting = [seq for seq, entry in self.entries.items() if _fits(error, entry)]
         if not fitting:
             # Words that fit nobody are about the only one there is, unless they name another.
-            alone = len(self._entries) == 1 and error.exchange is None
+            alone = len(self.entries) == 1 and error.exchange is None
             return (self.oldest, self.oldest) if alone else (None, last)
         if len(fitting) == 1 or error.exchange is None:
             return fitting[0], fitting[0]

@@ -1,0 +1,114 @@
+"""Many publishes at once: no more of them in memory than the gate lets through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, Protocol
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from txamqpx.errors import AMQPError
+
+__all__ = ["Bulk", "Item", "Summary"]
+
+#: A body, or a body with arguments of ``publish`` that are its own.
+Item = bytes | tuple[bytes, Mapping[str, Any]]
+
+
+@frozen
+class Summary:
+    """What became of many messages.
+
+    Attributes:
+        total: How many were published.
+        failures: The position of each that has another outcome than confirmed, and its error, in order.
+    """
+
+    total: int
+    failures: tuple[tuple[int, AMQPError], ...]
+
+    @property
+    def confirmed(self) -> int:
+        """How many the broker has."""
+        return self.total - len(self.failures)
+
+
+class _Publisher(Protocol):
+    """What is needed of a ``Publisher``."""
+
+    @property
+    def waiting(self) -> int:
+        """How many messages wait for their turn."""
+
+    @property
+    def publish(self) -> Callable[..., Deferred[Any]]:
+        """What publishes a message."""
+
+    def when_ready(self) -> Deferred[None]:
+        """Fire once none waits for its turn."""
+
+
+class Bulk:
+    """Publishes what an iterator yields.
+
+    Attributes:
+        summary: A Deferred of what became of all.
+    """
+
+    def __init__(self, publisher: _Publisher, messages: Iterator[Item], arguments: Mapping[str, Any]) -> None:
+        self.summary: Deferred[Summary] = Deferred(self._cancelled)
+        self._publisher = publisher
+        self._messages = messages
+        self._arguments = arguments
+        self._total = 0
+        self._outstanding = 0
+        self._failures: dict[int, AMQPError] = {}
+        self._broken: Failure | None = None
+        self._exhausted = False
+        self._take()
+
+    def _take(self, _: object = None) -> None:
+        publisher = self._publisher
+        failed = self._failed
+        while not self._exhausted:
+            try:
+                item = next(self._messages)
+                body, own = item if isinstance(item, tuple) else (item, {})
+                publish = publisher.publish(body, **{**self._arguments, **own} if own else self._arguments)
+            except StopIteration:
+                self._exhausted = True
+            except Exception:
+                self._broken = Failure()
+                self._exhausted = True
+            else:
+                self._outstanding += 1
+                publish.addCallbacks(self._done, partial(failed, self._total))
+                self._total += 1
+                if publisher.waiting:
+                    publisher.when_ready().addCallback(self._take)
+                    return
+        self._finish()
+
+    def _done(self, _: object) -> None:
+        self._outstanding -= 1
+        if self._exhausted:
+            self._finish()
+
+    def _failed(self, position: int, failure: Failure) -> None:
+        assert isinstance(failure.value, AMQPError)
+        self._failures[position] = failure.value
+        self._done(None)
+
+    def _finish(self) -> None:
+        if self._outstanding or self.summary.called:
+            return
+        if self._broken is not None:
+            self.summary.errback(self._broken)
+        else:
+            self.summary.callback(Summary(self._total, tuple(sorted(self._failures.items()))))
+
+    def _cancelled(self, _: object) -> None:
+        self._exhausted = True

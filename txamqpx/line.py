@@ -1,0 +1,85 @@
+"""What stands in a publisher's line: publishes, and marks between them."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from txamqpx.errors import AMQPError
+from txamqpx.message import Confirmed
+from txamqpx.spec.amqp0_9_1 import BasicProperties
+
+__all__ = ["Barrier", "Content", "Mark", "Predecessors", "Publish"]
+
+#: Body, exchange, routing key, properties, mandatory.
+Content = tuple[bytes, str, str, BasicProperties, bool]
+
+
+class Predecessors(Protocol):
+    """What the program called before a publish, which has to take effect before it."""
+
+    #: How many there ever were.
+    made: int
+
+    @property
+    def busy(self) -> bool:
+        """Whether one of them has not ended."""
+
+    def when_idle(self) -> Deferred[None]:
+        """Return a Deferred that fires when all that there were so far have ended; it never fails."""
+
+
+class Judge(Protocol):
+    """Decides what a publish fails with, which is its gate."""
+
+    def outcome(self, publish: Publish, failure: Failure) -> Failure | None:
+        """Return what ``publish`` shall fail with, or None if it stays in the line."""
+
+
+class Publish(Deferred[Confirmed | None]):
+    """The Deferred of a publish, which is also its token in the ledger and its place in the line.
+
+    There is nothing else for each message: a second Deferred, or a table of them, would double its cost.
+    """
+
+    gate: Judge
+    content: Content
+    #: When it began to wait for its turn; None once it was handed to the channel.
+    since: float | None = None
+    #: What it fails with when it is cancelled; None: ``CancelledError``, or that it was not published.
+    reason: AMQPError | None = None
+
+    def errback(self, fail: Failure | BaseException | None = None) -> None:
+        """Fail, unless the message can still be sent."""
+        assert isinstance(fail, Failure)
+        outcome = fail if self.called else self.gate.outcome(self, fail)
+        if outcome is not None:
+            super().errback(outcome)
+
+    def give_up(self, reason: AMQPError) -> None:
+        """Fail with ``reason``; what the broker says later is not heard."""
+        self.reason = reason
+        self.cancel()
+
+
+@define(eq=False)
+class Barrier:
+    """A place in the line that is passed when something else has ended."""
+
+    called: bool = False
+
+
+@define(eq=False)
+class Mark:
+    """A place in the line: fires when it is reached, or when all before it have their outcomes."""
+
+    settled: bool
+    deferred: Deferred[None] = field(factory=Deferred)
+
+    def fire(self) -> None:
+        """Tell whoever still waits for it."""
+        if not self.deferred.called:
+            self.deferred.callback(None)

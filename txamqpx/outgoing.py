@@ -1,0 +1,117 @@
+"""What a publisher makes of a message's properties before anything is sent: checked, with its defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, TypedDict
+from uuid import uuid4
+
+from txamqpx.errors import EncodeError
+from txamqpx.protocol.publishing import content_header
+from txamqpx.protocol.tuning import Tuning
+from txamqpx.spec.amqp0_9_1 import BasicProperties
+from txamqpx.spec.wire import RawTimestamp
+
+__all__ = ["Outgoing", "PropertyFields"]
+
+#: RabbitMQ routes by these headers too, and closes the channel over one that is no array of texts.
+_ROUTING_HEADERS = ("CC", "BCC")
+
+_PERSISTENT = 2
+
+
+class PropertyFields(TypedDict, total=False):
+    """The properties of a message, as keywords; see ``BasicProperties``."""
+
+    content_type: str
+    content_encoding: str
+    headers: Mapping[str, Any]
+    delivery_mode: int
+    priority: int
+    correlation_id: str
+    reply_to: str
+    expiration: str | int | timedelta
+    message_id: str
+    timestamp: datetime | RawTimestamp
+    type: str
+    user_id: str
+    app_id: str
+    cluster_id: str
+
+
+class Outgoing:
+    """Fills in and checks properties.
+
+    Args:
+        persistent: Whether messages that say nothing of it shall outlive the broker's restart.
+        message_ids: Whether messages that have no ``message_id`` shall get a new one.
+        login: Who we are to the broker; None: it is not known, as with a client certificate.
+        impersonate: Whether ``user_id`` may be another: the broker allows it to impersonators.
+        tuning: The limits in force.
+    """
+
+    def __init__(
+        self,
+        *,
+        persistent: bool,
+        message_ids: bool,
+        login: str | None,
+        impersonate: bool,
+        tuning: Tuning,
+    ) -> None:
+        self._persistent = persistent
+        self._message_ids = message_ids
+        self._login = login
+        self._impersonate = impersonate
+        self._tuning = tuning
+        self._given: BasicProperties | None = None
+        self._prepared: BasicProperties | None = None
+
+    def prepare(self, properties: BasicProperties | None, fields: PropertyFields) -> BasicProperties:
+        """Return properties that are ready to be sent.
+
+        One object for many messages is looked at once.
+
+        Raises:
+            EncodeError: Something does not fit on the wire, or the broker would close the channel over it.
+        """
+        if not fields and properties is self._given and self._prepared is not None:
+            return self._prepared
+        ready = self._filled(properties, fields)
+        self._check(ready)
+        if not fields and not self._message_ids:
+            self._given, self._prepared = properties, ready
+        return ready
+
+    def _filled(self, properties: BasicProperties | None, fields: PropertyFields) -> BasicProperties:
+        if properties is None:
+            properties = BasicProperties(**fields)
+        elif type(properties) is not BasicProperties:
+            raise EncodeError(f"must be BasicProperties, not {type(properties).__name__}", "properties")
+        elif fields:
+            properties = properties.replace(**fields)
+        missing: PropertyFields = {}
+        if self._persistent and properties.delivery_mode is None:
+            missing["delivery_mode"] = _PERSISTENT
+        if self._message_ids and properties.message_id is None:
+            missing["message_id"] = uuid4().hex
+        return properties.replace(**missing) if missing else properties
+
+    def _check(self, properties: BasicProperties) -> None:
+        content_header(1, properties.class_id, properties, 0, self._tuning)
+        user_id = properties.user_id
+        if user_id is not None and self._login not in (None, user_id) and not self._impersonate:
+            raise EncodeError(
+                "must be the name of the login; a user tagged impersonator may send another with impersonate",
+                "basic property user_id",
+            )
+        headers = properties.headers or {}
+        for name in _ROUTING_HEADERS:
+            keys = headers.get(name, [])
+            if not isinstance(keys, list | tuple) or not all(isinstance(key, str) for key in keys):
+                raise EncodeError("must be a list of routing keys", f"basic property headers > {name}")
+
+    def is_foreign(self, properties: BasicProperties) -> bool:
+        """Tell whether the broker may refuse ``properties``: they name a user who we are not."""
+        return self._impersonate and properties.user_id not in (None, self._login)
