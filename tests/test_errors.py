@@ -194,6 +194,16 @@ def test_a_timeout_says_what_for_how_long_and_why() -> None:
     assert str(errors.WaitTimeout("publish", 0.5)) == "publish did not end within 0.5 s"
 
 
+def test_what_became_of_a_call_is_said() -> None:
+    assert str(errors.CallTimeout("a call to 'q'", 5.0, sent=True)) == "no answer to a call to 'q' within 5 s"
+    unsent = errors.CallTimeout("a call to 'q'", 5.0, "memory", sent=False)
+    assert str(unsent).endswith("blocked the connection: memory; it was not sent")
+    assert (unsent.sent, twin(unsent).sent) == (False, False)
+    remote = errors.RemoteError("Value\nError", "two\nlines")
+    assert str(remote) == "Value\N{REPLACEMENT CHARACTER}Error: two\N{REPLACEMENT CHARACTER}lines"
+    assert str(errors.RemoteError("KeyError")) == "KeyError"
+
+
 def test_unroutable_says_where_it_was_meant_to_go() -> None:
     error = Unroutable.from_return(312, "NO_ROUTE", "e", "k", "message")
     assert type(error) is NoRoute

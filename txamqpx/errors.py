@@ -37,6 +37,7 @@
     │   └── URLError                the same in a URL; it names the part and never quotes it
     └── ConnectError                no connection came about
         ├── HostNotFound, ConnectionRefused
+        ├── NoBrokerReached         none of several; it holds the error of each
         └── TLSError                TLSVerificationError, NotTLS, ClientCertificateRequired, ...
 
 The *scope* is part of the key: reply code 403 on a channel means "no permission", on a
@@ -47,6 +48,7 @@ connection "wrong credentials".  Facts are attributes; the sentence is made in `
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any, ClassVar, Self, TypeVar
 
 __all__ = [
@@ -56,6 +58,7 @@ __all__ = [
     "AccessRefused",
     "AlreadySettled",
     "AuthenticationError",
+    "CallTimeout",
     "ChannelClosed",
     "ChannelError",
     "ClientCertificateRefused",
@@ -84,6 +87,7 @@ __all__ = [
     "InvalidPath",
     "LocalProtocolError",
     "Nacked",
+    "NoBrokerReached",
     "NoConsumers",
     "NoFreeChannels",
     "NoRoute",
@@ -634,6 +638,45 @@ class RPCTimeout(AMQPError, TimeoutError):
         return f"no answer to {self.operation} within {self.seconds:g} s{because}"
 
 
+class CallTimeout(RPCTimeout):
+    """Nobody has replied to a request in time; a reply that comes later is dropped.
+
+    Attributes:
+        sent: Whether the request went out.  If not, nobody has it, and nobody will.
+    """
+
+    def __init__(self, operation: str, seconds: float, blocked: str | None = None, *, sent: bool) -> None:
+        super().__init__(operation, seconds, blocked)
+        self.sent = sent
+
+    def __str__(self) -> str:
+        return super().__str__() if self.sent else f"{super().__str__()}; it was not sent"
+
+
+class RemoteError(AMQPError):
+    """Whoever handled a request has failed; also what a server raises to say so in its own words.
+
+    Attributes:
+        type: The name of what it failed with, such as ``"ValueError"``; control characters replaced.
+        message: What it says, control characters replaced.
+    """
+
+    def __init__(self, type: str, message: str = "") -> None:
+        super().__init__(type, message)
+        self.type = printable(type)
+        self.message = printable(message)
+
+    def __str__(self) -> str:
+        return f"{self.type}: {self.message}" if self.message else self.type
+
+
+class ReplyLost(AMQPError):
+    """The channel or connection on which a reply was to come is gone: the request may have been handled.
+
+    ``__cause__`` is why.  Asking again is right where handling a request twice does no harm.
+    """
+
+
 class HandshakeTimeout(AMQPError, TimeoutError):
     """The connection was not open in time: address, TCP, TLS and AMQP together.
 
@@ -737,6 +780,18 @@ class HostNotFound(ConnectError):
 
 class ConnectionRefused(ConnectError, ConnectionRefusedError):
     """Nothing listens on that port."""
+
+
+class NoBrokerReached(ConnectError):
+    """Of several brokers none could be connected to.
+
+    Attributes:
+        errors: Why not, one error for each, in the order of the attempts.
+    """
+
+    def __init__(self, errors: Iterable[AMQPError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("any broker", "; ".join(str(error) for error in self.errors))
 
 
 class TLSError(ConnectError):
