@@ -37,6 +37,7 @@ RANKS = {
     "txamqpx.declaration": 6,
     "txamqpx.lanes": 6,
     "txamqpx.ordering": 6,
+    "txamqpx.rpc": 6,
     "txamqpx.server": 3,
     "txamqpx.once": 5,
     "txamqpx.pulse": 5,

@@ -1,12 +1,13 @@
 """The AMQP 0-9-1 client for Twisted.
 
-``connect_protocol`` leads from a URL to an open connection; ``txamqpx.errors`` has every exception.
+``connect`` leads from a URL to a client; ``txamqpx.errors`` has every exception.
 Importing this package installs no reactor.
 """
 
 from __future__ import annotations
 
 from txamqpx.channel import Channel
+from txamqpx.client import Client, connect
 from txamqpx.connection import AMQPClientFactory, AMQPProtocol
 from txamqpx.delegates import Delegate
 from txamqpx.endpoints import connect_protocol
@@ -22,6 +23,7 @@ __all__ = [
     "AMQPProtocol",
     "BasicProperties",
     "Channel",
+    "Client",
     "Confirmed",
     "ConnectionParameters",
     "Delegate",
@@ -35,6 +37,7 @@ __all__ = [
     "TLSOptions",
     "Unroutable",
     "__version__",
+    "connect",
     "connect_protocol",
     "parse_url",
 ]

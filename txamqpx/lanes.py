@@ -1,0 +1,158 @@
+"""The channels behind calls that name none: as many as the work asks for, replaced when they die."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from typing import Protocol, TypeVar
+
+from attrs import define
+from twisted.internet.defer import Deferred
+
+from txamqpx.channel import Channel
+from txamqpx.errors import NoFreeChannels
+from txamqpx.protocol.channel import ChannelCore
+from txamqpx.protocol.connection import Connection
+
+__all__ = ["Host", "Lane", "Lanes"]
+
+T = TypeVar("T")
+
+# RabbitMQ answers what changes its metadata within milliseconds, however idle it is: on one channel that is
+# all it does.  More channels help until its database is the limit; see docs/adr.
+MOST = 16
+
+# Idle ones that stay for what comes next, of each kind: to open one costs the broker a handful of processes.
+KEPT = 4
+
+
+class Host(Protocol):
+    """What is needed of the connection, which is an ``AMQPProtocol``."""
+
+    core: Connection
+
+    def new_channel(self) -> Channel:
+        """Ask for a channel, on which calls may be sent at once."""
+
+    def limited(self, deferred: Deferred[T], operation: str, seconds: float | None) -> Deferred[T]:
+        """Let ``deferred`` fail with ``RPCTimeout`` after ``seconds``."""
+
+
+@define(eq=False)
+class Lane:
+    """A channel on which operations follow each other."""
+
+    channel: Channel
+    #: What it is kept for; None: for whatever comes.
+    place: Hashable
+    #: How many operations were sent and have no answer.
+    load: int = 0
+    #: Whether the broker has closed it, and the operation that it had come to is dealt with.
+    failed: bool = False
+
+    @property
+    def is_live(self) -> bool:
+        """Whether operations can be sent; those that were sent may be about to fail otherwise."""
+        core = self.channel.core
+        return core.error is None and not core.closing
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing would be lost with it."""
+        return not self.load and not len(self.channel.core.unsettled)
+
+
+class Lanes:
+    """The lanes of one connection.
+
+    Args:
+        host: The connection.
+        freed: Called when a lane may be had again, after there was none.
+        most: How many lanes there may be for whatever comes.
+    """
+
+    def __init__(self, host: Host, freed: Callable[[], object], most: int = MOST) -> None:
+        self._host = host
+        self._freed = freed
+        self._most = most
+        self._common: list[Lane] = []
+        self._placed: dict[Hashable, Lane] = {}
+        self._watched: set[ChannelCore] = set()
+
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        """All that are live."""
+        return tuple(lane for lane in (*self._common, *self._placed.values()) if lane.is_live)
+
+    def find(self, place: Hashable = None) -> Lane | None:
+        """Return the lane for an operation that may go at once.
+
+        Args:
+            place: Whatever names a lane that is kept for one purpose; None: the one with the least to do.
+
+        Returns:
+            A lane; None if no channel is to be had: then ``freed`` is called when that has changed.
+
+        Raises:
+            ConnectionClosed: The connection is over.
+            LocalProtocolError: It is not open.
+        """
+        if place is not None:
+            lane = self._placed.get(place)
+            return lane if lane is not None and lane.is_live else self._open(place)
+        self._common = [lane for lane in self._common if lane.is_live]
+        best = min(self._common, key=_load, default=None)
+        if best is None or (best.load and len(self._common) < self._most):
+            return self._open(None) or best
+        return best
+
+    def rest(self, lane: Lane) -> None:
+        """Take note that a lane may have nothing to do: too many of those are closed."""
+        if lane.is_idle and lane.is_live:
+            self._thin_out(self._common if lane.place is None else self._placed.values())
+
+    def _thin_out(self, lanes: Iterable[Lane]) -> None:
+        idle = [lane for lane in lanes if lane.is_idle]
+        for lane in idle[:-KEPT]:
+            self._close(lane)
+
+    def _open(self, place: Hashable) -> Lane | None:
+        try:
+            lane = Lane(self._host.new_channel(), place)
+        except NoFreeChannels:
+            self._watch()
+            return None
+        if place is None:
+            self._common.append(lane)
+        else:
+            self._thin_out(self._placed.values())
+            self._placed[place] = lane
+        lane.channel.when_closed().addCallback(lambda _: self._forget(lane))
+        return lane
+
+    def _close(self, lane: Lane) -> None:
+        self._forget(lane)
+        lane.channel.close().addErrback(lambda failure: None)  # it is idle: nobody hears of it
+
+    def _forget(self, lane: Lane) -> None:
+        if lane in self._common:
+            self._common.remove(lane)
+        elif self._placed.get(lane.place) is lane:
+            del self._placed[lane.place]
+
+    def _watch(self) -> None:
+        """Wait for the end of any channel, whosever it is; an idle one of ours can end for it."""
+        for lane in self.lanes:
+            if lane.is_idle:
+                self._close(lane)
+        for core in self._host.core.channels.values():
+            if core not in self._watched:
+                self._watched.add(core)
+                core.owner.when_closed().addCallback(self._ended, core)
+
+    def _ended(self, reason: object, core: ChannelCore) -> None:
+        self._watched.discard(core)
+        self._freed()
+
+
+def _load(lane: Lane) -> int:
+    return lane.load
