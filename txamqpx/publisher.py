@@ -7,7 +7,6 @@ from typing import Protocol, TypeVar, Unpack
 
 from twisted.internet.defer import Deferred
 
-from txamqpx.bulk import Bulk, Item, Summary
 from txamqpx.connection import AMQPProtocol
 from txamqpx.errors import (
     Closed,
@@ -18,12 +17,13 @@ from txamqpx.errors import (
     InvalidParameter,
     NotPublished,
 )
-from txamqpx.gate import Gate, Limits
-from txamqpx.line import Content, Predecessors, Publish
 from txamqpx.message import Confirmed
 from txamqpx.once import Once
 from txamqpx.ordering import Footprint
-from txamqpx.outgoing import Outgoing, PropertyFields
+from txamqpx.publishing.bulk import Bulk, Item, Summary
+from txamqpx.publishing.gate import Gate, Limits
+from txamqpx.publishing.outgoing import Outgoing, PropertyFields
+from txamqpx.publishing.turns import Content, Predecessors, Publish
 from txamqpx.spec.amqp0_9_1 import BasicProperties, BasicPublish
 from txamqpx.writer import HIGH_WATER
 
@@ -190,28 +190,53 @@ class Publisher:
         if mandatory is None:
             mandatory = self.mandatory
         properties = self._outgoing.prepare(properties, fields)
+        publish = self.admit(body, exchange, routing_key, properties, mandatory, timeout is None)
+        if timeout is not None:
+            self._limit(publish, timeout)
+        return publish
+
+    def admit(
+        self,
+        body: bytes,
+        exchange: str,
+        routing_key: str,
+        properties: BasicProperties,
+        mandatory: bool,
+        at_once: bool = True,
+    ) -> Publish:
+        """Publish what is prepared already: ``publish`` without its conveniences.
+
+        Args:
+            body: The content.
+            exchange: Where to.
+            routing_key: With which key.
+            properties: As ``Outgoing`` has made them.
+            mandatory: Whether it must reach a queue.
+            at_once: Whether it may go out before this returns.
+
+        Raises:
+            EncodeError: Something does not fit on the wire; nothing was sent.
+        """
         publish = Publish()
         publish.gate = gate = self._gate
-        publish.content = content = (body, exchange, routing_key, properties, mandatory)
         if (
             gate.ready
-            and timeout is None
+            and at_once
             and exchange in gate.proven
             and len(gate.entries) < self._most
             and self._outbox.size <= HIGH_WATER
             and len(body) <= self._small
             and not self._operations.busy
-            and self.confirm
         ):
             try:
-                gate.core.publish(publish, *content)
+                if not gate.core.publish(publish, body, exchange, routing_key, properties, mandatory):
+                    publish.callback(None)
                 return publish
             except (Closed, NotPublished):
                 pass  # the channel has just ended, and the gate is about to hear of it
+        publish.content = content = (body, exchange, routing_key, properties, mandatory)
         self._check(content)
         gate.line_up(publish)
-        if timeout is not None:
-            self._limit(publish, timeout)
         return publish
 
     def _check(self, content: Content) -> None:
@@ -288,9 +313,10 @@ class Publisher:
             be published: with that error, once the messages before it have their outcomes.  Cancelling it
             takes no more messages.
         """
-        properties = self._outgoing.prepare(properties, fields)
-        common = {"exchange": exchange, "routing_key": routing_key, "mandatory": mandatory}
-        return Bulk(self, iter(messages), {**common, "properties": properties}).summary
+        if mandatory is None:
+            mandatory = self.mandatory
+        common = (exchange, routing_key, self._outgoing.prepare(properties, fields), mandatory)
+        return Bulk(self, iter(messages), common).summary
 
     def close(self, timeout: float = 30.0) -> Deferred[None]:
         """Take no more messages, wait for the outcome of those that were taken, and close the channel.

@@ -46,6 +46,7 @@ class Publish(Deferred[Confirmed | None]):
     """
 
     gate: Judge
+    #: Only of one that stands, or stood, in the line: one that went out at once is in the ledger.
     content: Content
     #: When it began to wait for its turn; None once it was handed to the channel.
     since: float | None = None

@@ -26,7 +26,6 @@ from twisted.python.failure import Failure
 
 from txamqpx.channel import Channel
 from txamqpx.connection import AMQPProtocol
-from txamqpx.deadlines import ConfirmDeadlines
 from txamqpx.errors import (
     AMQPError,
     Closed,
@@ -36,8 +35,10 @@ from txamqpx.errors import (
     OutboxFull,
     caused,
 )
-from txamqpx.line import Barrier, Content, Mark, Predecessors, Publish
 from txamqpx.protocol.confirms import Entry
+from txamqpx.publishing.deadlines import ConfirmDeadlines
+from txamqpx.publishing.turns import Barrier, Content, Mark, Predecessors, Publish
+from txamqpx.spec.amqp0_9_1 import BasicProperties
 from txamqpx.writer import HIGH_WATER
 
 __all__ = ["Gate", "Limits"]
@@ -101,7 +102,7 @@ class Gate:
         # The message that travels alone.
         self._alone: Publish | None = None
         # What is to be sent again when we hear that the channel has ended.
-        self._again: list[Publish | Mark] = []
+        self._again: list[Publish] = []
         self._flushes: deque[tuple[int, Mark]] = deque()
         # Why nobody else is let in, and why nothing goes out.
         self._shut: AMQPError | None = None
@@ -237,6 +238,7 @@ class Gate:
             publish.give_up(error)
             return
         if not waits:
+            self.proven.add(publish.content[1])
             publish.callback(None)
 
     def _look(self) -> None:
@@ -261,9 +263,9 @@ class Gate:
 
     def affects(self, concerns: Callable[[str, str], bool]) -> bool:
         """Tell whether ``concerns`` (exchange and routing key) holds for a publish without an outcome."""
-        waiting = (one for one in self._line if isinstance(one, Publish))
-        publishes = [*(entry[0] for entry in self.entries.values()), *waiting]
-        return any(not one.called and concerns(one.content[1], one.content[2]) for one in publishes)
+        waiting = [one for one in self._line if isinstance(one, Publish) and not one.called]
+        sent = [_content(entry) for entry in self.entries.values() if not entry[0].called]
+        return any(concerns(content[1], content[2]) for content in [*sent, *(one.content for one in waiting)])
 
     # ----------------------------------------------------------------------- outcomes
 
@@ -276,8 +278,6 @@ class Gate:
         if failure.check(CancelledError):
             return failure if publish.reason is None else Failure(publish.reason)
         if failure.check(NotPublished) and self._closed is None and self._protocol.core.error is None:
-            self.moved += 1
-            self._enter(publish)
             self._again.append(publish)
             return None
         return failure
@@ -351,15 +351,22 @@ class Gate:
 
     def _ended(self, reason: AMQPError) -> None:
         self._channel = None
-        self.entries = {}
+        entries, self.entries = self.entries, {}
         self.ready = False
         self._alone = None
         self._deadlines.stop()
         if isinstance(reason, Closed) and reason.exchange is not None:
             self.proven.discard("" if reason.exchange == "amq.default" else reason.exchange)
-        again, self._again = [*self._again, *(mark for _, mark in self._flushes)], []
+        again, self._again = self._again, []
+        if again:
+            contents = {entry[0]: _content(entry) for entry in entries.values()}
+            for publish in again:
+                publish.content = contents[publish]
+                self._enter(publish)
+            self.moved += len(again)
+        marks = [mark for _, mark in self._flushes]
         self._flushes.clear()
-        self._line.extendleft(reversed(again))
+        self._line.extendleft(reversed([*again, *marks]))
         self.pump()
 
     def _heard(self) -> None:
@@ -418,3 +425,9 @@ class Gate:
                 one.fire()
         self._flushes.clear()
         return succeed(None) if self._channel is None else self._channel.close()
+
+
+def _content(entry: Entry) -> Content:
+    _, _, exchange, routing_key, mandatory, properties, body = entry
+    assert isinstance(properties, BasicProperties)
+    return body, exchange, routing_key, properties, mandatory

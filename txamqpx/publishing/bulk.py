@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import Any, Protocol
 
 from attrs import frozen
@@ -11,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from txamqpx.errors import AMQPError
+from txamqpx.spec.amqp0_9_1 import BasicProperties
 
 __all__ = ["Bulk", "Item", "Summary"]
 
@@ -47,6 +47,10 @@ class _Publisher(Protocol):
     def publish(self) -> Callable[..., Deferred[Any]]:
         """What publishes a message."""
 
+    @property
+    def admit(self) -> Callable[..., Deferred[Any]]:
+        """What publishes a message that is prepared already."""
+
     def when_ready(self) -> Deferred[None]:
         """Fire once none waits for its turn."""
 
@@ -54,15 +58,28 @@ class _Publisher(Protocol):
 class Bulk:
     """Publishes what an iterator yields.
 
+    Args:
+        publisher: By whom.
+        messages: What.
+        common: Exchange, routing key, properties and whether they are mandatory.
+
     Attributes:
         summary: A Deferred of what became of all.
     """
 
-    def __init__(self, publisher: _Publisher, messages: Iterator[Item], arguments: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        publisher: _Publisher,
+        messages: Iterator[Item],
+        common: tuple[str, str, BasicProperties, bool],
+    ) -> None:
         self.summary: Deferred[Summary] = Deferred(self._cancelled)
         self._publisher = publisher
         self._messages = messages
-        self._arguments = arguments
+        self._common = common
+        self._arguments = dict(
+            zip(("exchange", "routing_key", "properties", "mandatory"), common, strict=True)
+        )
         self._total = 0
         self._outstanding = 0
         self._failures: dict[int, AMQPError] = {}
@@ -72,12 +89,13 @@ class Bulk:
 
     def _take(self, _: object = None) -> None:
         publisher = self._publisher
-        failed = self._failed
         while not self._exhausted:
             try:
                 item = next(self._messages)
-                body, own = item if isinstance(item, tuple) else (item, {})
-                publish = publisher.publish(body, **{**self._arguments, **own} if own else self._arguments)
+                if type(item) is bytes:
+                    publish = publisher.admit(item, *self._common)
+                else:
+                    publish = self._publish(item)
             except StopIteration:
                 self._exhausted = True
             except Exception:
@@ -85,19 +103,23 @@ class Bulk:
                 self._exhausted = True
             else:
                 self._outstanding += 1
-                publish.addCallbacks(self._done, partial(failed, self._total))
+                publish.addCallbacks(self._done, self._failed, errbackArgs=(self._total,))
                 self._total += 1
                 if publisher.waiting:
                     publisher.when_ready().addCallback(self._take)
                     return
         self._finish()
 
+    def _publish(self, item: Item) -> Deferred[Any]:
+        body, own = item if isinstance(item, tuple) else (item, {})
+        return self._publisher.publish(body, **{**self._arguments, **own})
+
     def _done(self, _: object) -> None:
         self._outstanding -= 1
         if self._exhausted:
             self._finish()
 
-    def _failed(self, position: int, failure: Failure) -> None:
+    def _failed(self, failure: Failure, position: int) -> None:
         assert isinstance(failure.value, AMQPError)
         self._failures[position] = failure.value
         self._done(None)
