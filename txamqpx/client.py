@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Protocol, Self, cast
+from typing import Any, Protocol, Self, TypedDict, Unpack, cast
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.logger import Logger
 
 from txamqpx.channel import Channel
 from txamqpx.connection import AMQPProtocol
@@ -15,29 +16,34 @@ from txamqpx.declaration import Declarations, named
 from txamqpx.endpoints import connect_protocol
 from txamqpx.errors import AMQPError, ConnectionClosed, InvalidParameter, NoBrokerReached
 from txamqpx.interfaces import IDelegate
-from txamqpx.message import Delivery
+from txamqpx.message import Confirmed, Delivery
 from txamqpx.once import Once
 from txamqpx.ordering import Footprint, Operations
 from txamqpx.params import ConnectionParameters
+from txamqpx.publisher import Publisher
+from txamqpx.publishing.outgoing import PropertyFields
 from txamqpx.server import ServerFacts
-from txamqpx.spec.amqp0_9_1 import BasicGet
+from txamqpx.spec.amqp0_9_1 import BasicGet, BasicProperties
+from txamqpx.transaction import Transaction
 
 __all__ = ["Client", "connect"]
 
 Target = str | ConnectionParameters | IStreamClientEndpoint
 
 
-class Publishing(Protocol):
-    """What a client needs of its publishers."""
+class PublisherOptions(TypedDict, total=False):
+    """How a publisher shall be; see ``Publisher``."""
 
-    def affected_by(self, footprint: Footprint) -> Deferred[None] | None:
-        """Return what an operation has to wait for, or None."""
-
-    def flush(self) -> Deferred[None]:
-        """Fire when each publish so far has its outcome."""
-
-    def close(self, timeout: float) -> Deferred[None]:
-        """Take no more, wait for the outcomes, and end."""
+    confirm: bool
+    mandatory: bool
+    persistent: bool
+    message_ids: bool
+    impersonate: bool
+    max_outstanding: int
+    max_waiting: int
+    confirm_timeout: float
+    gate_timeout: float
+    max_message_size: int | None
 
 
 class Adopted(Protocol):
@@ -60,12 +66,15 @@ class Client(Declarations):
         publishers: Those that are in use.
     """
 
+    log = Logger()
+
     def __init__(self, protocol: AMQPProtocol, *, confirms: bool | None = None) -> None:
         self.protocol = protocol
         self.server = ServerFacts.from_properties(protocol.server_properties)
         self.confirms = "publisher_confirms" in self.server.capabilities if confirms is None else confirms
         self.operations = Operations(protocol, self._publishes_before)
-        self.publishers: list[Publishing] = []
+        self.publishers: list[Publisher] = []
+        self._publisher: Publisher | None = None
         self._adopted: list[Adopted] = []
         self._closing = False
         self._closed: Once[None] = Once()
@@ -98,6 +107,54 @@ class Client(Declarations):
         if not pending:
             return None
         return DeferredList(pending, consumeErrors=True).addCallback(_to_none)
+
+    # ----------------------------------------------------------------------- publishing
+
+    def publish(
+        self,
+        body: bytes,
+        *,
+        exchange: str = "",
+        routing_key: str = "",
+        properties: BasicProperties | None = None,
+        mandatory: bool = True,
+        timeout: float | None = None,
+        **fields: Unpack[PropertyFields],
+    ) -> Deferred[Confirmed | None]:
+        """Publish a message, with exactly the properties that are given: ``Publisher.publish``.
+
+        It comes after everything that was called before, and reaches the broker or says why not.
+        """
+        if self._publisher is None:
+            self._publisher = self.publisher(persistent=False)
+        return self._publisher.publish(
+            body,
+            exchange=exchange,
+            routing_key=routing_key,
+            properties=properties,
+            mandatory=mandatory,
+            timeout=timeout,
+            **fields,
+        )
+
+    def publisher(self, **options: Unpack[PublisherOptions]) -> Publisher:
+        """Return a publisher with a channel and limits of its own; its messages are persistent.
+
+        Args:
+            **options: See ``Publisher``; ``confirm`` is as the client is.
+        """
+        options.setdefault("confirm", self.confirms)
+        publisher = Publisher(self, **options)
+        self.publishers.append(publisher)
+        return publisher
+
+    def flush(self) -> Deferred[None]:
+        """Return a Deferred that fires once each publish so far has its outcome; it never fails."""
+        return DeferredList([publisher.flush() for publisher in self.publishers]).addCallback(_to_none)
+
+    def transaction(self) -> Transaction:
+        """Return a transaction, to be used in an ``async with`` block."""
+        return Transaction(self)
 
     # ----------------------------------------------------------------------- taking messages
 
@@ -149,13 +206,41 @@ class Client(Declarations):
             self._adopted.remove(thing)
 
     def close(self, timeout: float = 30.0) -> Deferred[None]:
-        """Close the connection, once what was begun is done."""
+        """End everything in order: consumers and their handlers, publishes, calls, the connection.
+
+        Handlers may publish to the last.  Closing twice is harmless.
+
+        Args:
+            timeout: Seconds for all that is to be waited for; what has not ended then is logged, and ends
+                with the connection.  The connection itself has its ``close_timeout``.
+
+        Returns:
+            A Deferred that fires when the connection is gone; it never fails.
+        """
         if not self._closing:
             self._closing = True
-            Deferred.fromCoroutine(self._close(timeout)).addBoth(lambda _: self._closed.fire(None))
+            Deferred.fromCoroutine(self._close(timeout)).addBoth(self._closed.fire)
         return self._closed.wait()
 
     async def _close(self, timeout: float) -> None:
+        clock = self.protocol.clock
+        end = clock.seconds() + timeout
+
+        async def wait_for(what: str, ends: Iterable[Callable[[float], Deferred[None]]]) -> None:
+            left = max(0.0, end - clock.seconds())
+            ended = DeferredList([maybeDeferred(finish, left) for finish in ends], consumeErrors=True)
+            try:
+                for success, failure in await ended.addTimeout(left, clock):
+                    if not success:
+                        self.log.failure("while closing: {what}", failure, what=what)
+            except TimeoutError:
+                self.log.warn(
+                    "while closing: {what} had no end after {seconds} s", what=what, seconds=timeout
+                )
+
+        await wait_for("consumers", [thing.drain for thing in self._adopted])
+        await wait_for("publishers", [publisher.close for publisher in self.publishers])
+        await wait_for("calls", [lambda left: self.operations.when_idle()])
         await self.protocol.close()
 
 
