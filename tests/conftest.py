@@ -18,6 +18,13 @@ settings.register_profile("house", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("house")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--topologies", type=int, default=100, help="how many random ones test_routing.py builds"
+    )
+    parser.addoption("--routing-seed", type=int, help="the first of them; it is printed where a test fails")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # The watch on the log collects what a test leaves behind, nothing older: 0.03 ms a test, where
     # all generations take 45. So what a test makes has to stay in the first two generations until it ends.
