@@ -12,6 +12,7 @@ from twisted.logger import Logger
 
 from txamqpx.channel import Channel
 from txamqpx.connection import AMQPProtocol
+from txamqpx.consumption import Consumption
 from txamqpx.declaration import Declarations, named
 from txamqpx.endpoints import connect_protocol
 from txamqpx.errors import AMQPError, ConnectionClosed, InvalidParameter, NoBrokerReached
@@ -53,7 +54,7 @@ class Adopted(Protocol):
         """Take no more, and fire when what was taken is done."""
 
 
-class Client(Declarations):
+class Client(Declarations, Consumption):
     """One connection to a broker, and everything that is done on it.
 
     ``txamqpx.connect`` makes one.

@@ -1,0 +1,73 @@
+"""Deliveries that a handler has left to somebody, and that nobody settles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from txamqpx.message import Delivery
+
+__all__ = ["Forgotten"]
+
+# How finely the time is told since when a delivery is left; it costs nothing while deliveries come and go.
+_PARTS = 4
+
+
+class Forgotten:
+    """Warns of each delivery that is unsettled for too long after its handler has ended.
+
+    Args:
+        clock: What tells the time.
+        limit: Seconds; what is left is warned of after that, and a quarter later at the latest.
+        left: Gives the deliveries that are unsettled and at nobody's hands.
+        handler: The handler's name.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self, clock: IReactorTime, limit: float, left: Callable[[], Iterable[Delivery]], handler: str
+    ) -> None:
+        self._clock = clock
+        self._limit = limit
+        self._left = left
+        self._handler = handler
+        self._since: dict[Delivery, float] = {}
+        self._warned: set[Delivery] = set()
+        self._timer: IDelayedCall | None = clock.callLater(limit / _PARTS, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = self._clock.callLater(self._limit / _PARTS, self._tick)
+        self._look()
+        now = self._clock.seconds()
+        for delivery, since in self._since.items():
+            if now - since >= self._limit and delivery not in self._warned:
+                self._warn(delivery, now - since)
+
+    def _look(self) -> None:
+        now = self._clock.seconds()
+        self._since = {delivery: self._since.get(delivery, now) for delivery in self._left()}
+        self._warned &= self._since.keys()
+
+    def _warn(self, delivery: Delivery, seconds: float) -> None:
+        self._warned.add(delivery)
+        self.log.warn(
+            "{handler} has left {delivery} unsettled for {seconds:.1f} s",
+            handler=self._handler,
+            delivery=delivery,
+            seconds=seconds,
+        )
+
+    def stop(self) -> None:
+        """Warn of all that is left now, and watch no longer."""
+        if self._timer is None:
+            return
+        self._timer.cancel()
+        self._timer = None
+        self._look()
+        now = self._clock.seconds()
+        for delivery, since in self._since.items():
+            if delivery not in self._warned:
+                self._warn(delivery, now - since)

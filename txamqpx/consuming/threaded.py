@@ -1,0 +1,73 @@
+"""Handlers in threads: what they settle is settled on the reactor's thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import blockingCallFromThread, deferToThreadPool
+
+from txamqpx.consuming.batch import Bundle
+from txamqpx.message import Delivery, Settlement
+
+__all__ = ["ThreadDelivery", "in_thread"]
+
+
+class ThreadDelivery:
+    """A delivery for a thread that is not the reactor's.
+
+    Settling waits until the reactor has done it, and returns and raises what that did.  Everything else
+    is the delivery's own.
+    """
+
+    def __init__(self, delivery: Delivery, reactor: Any) -> None:
+        self._delivery = delivery
+        self._reactor = reactor
+
+    def __repr__(self) -> str:
+        return repr(self._delivery)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._delivery, name)
+
+    def _settle(self, how: Callable[..., Settlement], **options: bool) -> Settlement:
+        return blockingCallFromThread(self._reactor, how, **options)
+
+    def ack(self) -> Settlement:
+        """Tell the broker that the message is done with; see ``Delivery.ack``."""
+        return self._settle(self._delivery.ack)
+
+    def nack(self, *, requeue: bool = True) -> Settlement:
+        """Give the message back, or dead-letter it; see ``Delivery.nack``."""
+        return self._settle(self._delivery.nack, requeue=requeue)
+
+    def reject(self, *, requeue: bool = True) -> Settlement:
+        """Refuse the message; see ``Delivery.reject``."""
+        return self._settle(self._delivery.reject, requeue=requeue)
+
+    def release(self) -> Settlement:
+        """Give the message to somebody else; see ``Delivery.release``."""
+        return self._settle(self._delivery.release)
+
+    def fail(self) -> Settlement:
+        """Have the message tried again; see ``Delivery.fail``."""
+        return self._settle(self._delivery.fail)
+
+    def discard(self) -> Settlement:
+        """Never see the message again; see ``Delivery.discard``."""
+        return self._settle(self._delivery.discard)
+
+
+def in_thread(handler: Callable[[Any], object], reactor: Any) -> Callable[[Any], Deferred[Any]]:
+    """Return a handler that runs ``handler`` in the reactor's thread pool."""
+
+    def call(argument: Delivery | Bundle) -> Deferred[Any]:
+        pool = reactor.getThreadPool()
+        if not isinstance(argument, Bundle):
+            return deferToThreadPool(reactor, pool, handler, ThreadDelivery(argument, reactor))
+        inside = Bundle(cast(Any, ThreadDelivery(one, reactor)) for one in argument)
+        inside.failures = argument.failures  # what the thread marks, the reactor's thread looks at afterwards
+        return deferToThreadPool(reactor, pool, handler, inside)
+
+    return call
