@@ -34,7 +34,8 @@
     ├── RPCTimeout, HandshakeTimeout, WaitTimeout
     ├── WrongThread, ForkedProcess, ReactorStopped      a thread cannot wait here: nothing was sent
     ├── InvalidParameter            a setting that cannot be used: nothing was tried
-    │   └── URLError                the same in a URL; it names the part and never quotes it
+    │   ├── URLError                the same in a URL; it names the part and never quotes it
+    │   └── TopologyError           the same in a queue, an exchange, a binding: nothing was sent
     └── ConnectError                no connection came about
         ├── HostNotFound, ConnectionRefused
         ├── NoBrokerReached         none of several; it holds the error of each
@@ -116,6 +117,7 @@ __all__ = [
     "TLSFileError",
     "TLSUnavailable",
     "TLSVerificationError",
+    "TopologyError",
     "URLError",
     "UnexpectedFrame",
     "UnknownDelivery",
@@ -755,6 +757,13 @@ class URLError(InvalidParameter):
 
     def __str__(self) -> str:
         return f"the URL's {self.parameter}: {self.reason}"
+
+
+class TopologyError(InvalidParameter):
+    """A queue, an exchange or a binding cannot be as it was described; nothing was sent.
+
+    ``parameter`` says which and where, such as ``"queue 'jobs', x-expires"``. Here values are quoted.
+    """
 
 
 class ConnectError(AMQPError, ConnectionError):
