@@ -119,3 +119,41 @@ def test_pieces_in_parts_and_whole_ones_come_out_in_their_order() -> None:
     assert (box.size, box.taken) == (0, 3)
     box.append(b"e")
     assert box.take(100) == [b"e"]
+
+
+def test_what_comes_last_is_made_when_the_bytes_are_taken() -> None:
+    box, woken = outbox()
+    words = [b"1"]
+    box.append_last(lambda: b"".join(words))
+    assert box
+    assert (box.size, len(woken)) == (0, 1)
+    box.append_last(lambda: b"more")
+    box.append(b"piece")
+    words.append(b"2")
+    assert box.take() == [b"piece", b"12", b"more"]
+    assert not box
+    assert box.take() == []
+
+
+def test_what_comes_last_wakes_nobody_who_is_awake() -> None:
+    box, woken = outbox()
+    box.append(b"piece")
+    box.append_last(lambda: b"")
+    assert len(woken) == 1
+    assert box.take() == [b"piece"]
+
+
+def test_what_was_to_come_last_comes_before_what_must_not_overtake_it() -> None:
+    box, _ = outbox()
+    box.append_last(lambda: b"ack")
+    box.gather()
+    box.append(b"close")
+    assert box.take() == [b"ack", b"close"]
+
+
+def test_what_was_to_come_last_is_discarded_too() -> None:
+    box, _ = outbox()
+    box.append_last(lambda: b"ack")
+    box.discard()
+    assert not box
+    assert box.take() == []

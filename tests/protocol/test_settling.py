@@ -6,10 +6,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.protocol.pair import client, open_channel
-from txamqpx.errors import AlreadySettled, RemoteProtocolError, UnknownDelivery
+from tests.protocol.pair import client, deliver, open_channel, said, say
+from txamqpx.errors import AlreadySettled, ChannelClosed, RemoteProtocolError, UnknownDelivery
+from txamqpx.protocol.channel import ChannelCore
+from txamqpx.protocol.connection import Connection
 from txamqpx.protocol.events import Delivered
-from txamqpx.protocol.settling import UnsettledLedger
+from txamqpx.protocol.settling import UnsettledLedger, WatchedLedger
+from txamqpx.spec.amqp0_9_1 import (
+    BasicAck,
+    BasicConsume,
+    BasicNack,
+    BasicReject,
+    ChannelClose,
+    ChannelCloseOk,
+    ConnectionClose,
+    ConnectionCloseOk,
+)
+from txamqpx.spec.base import Method
 
 CORE = open_channel(client())
 
@@ -226,3 +239,185 @@ def test_the_ledger_agrees_with_a_plain_set(data: st.DataObject) -> None:
             with pytest.raises(expected):
                 kept.settle(tag, multiple)
         assert len(kept) == len(model)
+
+
+# --------------------------------------------------------------------------- in how few words
+
+
+@pytest.mark.covers("T-ACK-03")
+@pytest.mark.parametrize(
+    ("given", "acked", "words"),
+    [
+        ([1], [1], [(1, False)]),
+        ([1, 2, 3], [1, 2, 3], [(3, True)]),
+        ([1, 2, 3], [3, 1, 2], [(3, True)]),
+        ([1, 2, 3], [2], [(2, False)]),
+        ([1, 2, 3], [3, 2], [(3, False), (2, False)]),
+        ([1, 2, 3, 4], [1, 2, 4], [(2, True), (4, False)]),
+        ([1, 2, 3], [1, 3], [(1, False), (3, False)]),
+    ],
+)
+def test_several_acks_are_one_only_where_nothing_below_waits(
+    given: list[int], acked: list[int], words: list[tuple[int, bool]]
+) -> None:
+    kept, _ = ledger(*given)
+    for tag in acked:
+        kept.settle(tag, False)
+    assert kept.fewest(acked) == words
+
+
+# --------------------------------------------------------------------------- who is told
+
+
+def watched(*tags: int) -> tuple[WatchedLedger, dict[int, Delivered], list[int]]:
+    plain, deliveries = ledger(*tags)
+    kept, told = WatchedLedger(plain), list[int]()
+    kept.listeners.append(told.append)
+    return kept, deliveries, told
+
+
+def test_a_watched_ledger_takes_over_and_tells_of_each_that_is_settled() -> None:
+    kept, deliveries, told = watched(1, 2, 3, 4)
+    kept.settle(2, False)
+    kept.settle(3, True)
+    assert told == [2, 1, 3]
+    assert settled(deliveries) == [1, 2, 3]
+    assert [one.delivery_tag for one in kept] == [4]
+    with pytest.raises(RemoteProtocolError):
+        kept.add(delivery(4))
+
+
+def test_what_is_refused_or_forgotten_is_not_told() -> None:
+    kept, _, told = watched(1, 2)
+    with pytest.raises(UnknownDelivery):
+        kept.settle(3, False)
+    kept.forget()
+    assert told == []
+    assert list(kept) == []
+
+
+def test_what_waits_can_be_settled_while_it_is_looked_at() -> None:
+    kept, deliveries = ledger(1, 2, 3)
+    for one in kept:
+        kept.settle(one.delivery_tag, False)
+    assert settled(deliveries) == [1, 2, 3]
+
+
+@pytest.mark.covers("T-ACK-02")
+def test_the_place_of_the_first_settling_is_kept_for_who_wants_it() -> None:
+    kept, _, _ = watched(*range(1, 1003))
+    kept.settle(1, False)
+    assert kept.place(1) is None
+    kept.places = {}
+    for tag in range(2, 1003):
+        kept.settle(tag, False)
+    assert kept.place(2) is None  # too long ago
+    assert "test_the_place_of_the_first_settling_is_kept" in str(kept.place(3))
+    assert UnsettledLedger().place(1) is None
+
+
+# --------------------------------------------------------------------------- acks of one turn
+
+
+def gathering(tags: int) -> tuple[Connection, ChannelCore, dict[int, Delivered]]:
+    """Return a channel that gathers acks, and what was delivered on it."""
+    core = client()
+    channel = open_channel(core)
+    channel.gather_acks()
+    channel.send(BasicConsume("q", "c"), "consume", consumer="C")
+    said(core)
+    happened = core.receive_data(b"".join(map(deliver, range(1, tags + 1))))
+    return core, channel, {one.delivery_tag: one for one in happened if isinstance(one, Delivered)}
+
+
+def words(core: Connection) -> list[Method | None]:
+    return [one.method for one in said(core)]
+
+
+@pytest.mark.covers("T-ACK-03")
+def test_acks_of_one_turn_are_one_word() -> None:
+    core, channel, deliveries = gathering(4)
+    for tag in (1, 3, 2):
+        channel.ack(tag)
+        assert deliveries[tag].settled
+    assert core.outbox
+    assert words(core) == [BasicAck(3, True)]
+    channel.gather_acks()
+    channel.ack(4)
+    assert words(core) == [BasicAck(4, False)]
+    assert words(core) == []
+
+
+def test_a_gathered_ack_is_refused_at_once() -> None:
+    core, channel, _ = gathering(2)
+    channel.ack(1)
+    for tag, error in ((1, AlreadySettled), (3, UnknownDelivery)):
+        with pytest.raises(error):
+            channel.ack(tag)
+    assert words(core) == [BasicAck(1, False)]
+
+
+def test_what_is_said_afterwards_does_not_overtake_acks() -> None:
+    core, channel, _ = gathering(3)
+    channel.ack(3)
+    channel.send(BasicNack(1, False, True))
+    channel.ack(2)
+    assert words(core) == [BasicAck(3, False), BasicNack(1, False, True), BasicAck(2, False)]
+
+
+def test_a_close_takes_the_acks_along() -> None:
+    core, channel, _ = gathering(2)
+    channel.ack(1)
+    channel.send(ChannelClose(200, ""), "close")
+    assert words(core) == [BasicAck(1, False), ChannelClose(200, "")]
+    core, channel, _ = gathering(2)
+    channel.ack(1)
+    core.close("close")
+    assert words(core) == [BasicAck(1, False), ConnectionClose(200, "")]
+
+
+def test_acks_do_not_follow_the_last_word() -> None:
+    core, channel, _ = gathering(2)
+    channel.ack(1)
+    core.receive_data(say(ChannelClose(404, "NOT_FOUND", 50, 10)))
+    assert words(core) == [BasicAck(1, False), ChannelCloseOk()]
+    with pytest.raises(ChannelClosed):
+        channel.ack(2)
+    core, channel, _ = gathering(2)
+    channel.ack(1)
+    core.receive_data(deliver(1))  # a tag that does not rise
+    (last,) = words(core)
+    assert isinstance(last, ConnectionClose)
+    core, channel, _ = gathering(2)
+    channel.ack(1)
+    core.receive_data(say(ConnectionClose(320, "CONNECTION_FORCED", 0, 0), channel=0))
+    assert words(core) == [ConnectionCloseOk()]
+
+
+@pytest.mark.covers("T-ACK-02", "T-ACK-03")
+@given(st.data())
+def test_whatever_the_order_acks_settle_exactly_what_was_acked(data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, 12))
+    core, channel, _ = gathering(count)
+    order = data.draw(st.permutations(range(1, count + 1)))
+    intended: dict[int, str] = {}
+    heard: dict[int, str] = {}
+
+    def listen() -> None:
+        for word in words(core):
+            assert isinstance(word, BasicAck | BasicReject | BasicNack)
+            kind, many = word.name, getattr(word, "multiple", False)
+            covered = [tag for tag in range(1, count + 1) if tag not in heard and tag <= word.delivery_tag]
+            heard.update(dict.fromkeys(covered if many else [word.delivery_tag], kind))
+
+    for tag in order[: data.draw(st.integers(0, count))]:
+        method = data.draw(st.sampled_from([None, None, None, BasicReject(tag, True), BasicNack(tag)]))
+        if method is None:
+            channel.ack(tag)
+        else:
+            channel.send(method)
+        intended[tag] = "basic.ack" if method is None else method.name
+        if data.draw(st.booleans()):
+            listen()
+    listen()
+    assert heard == intended
