@@ -95,7 +95,8 @@ class Peer:
 
 
 PEERS = (
-    Peer("txamqpx", "txamqpx", "txamqpx.endpoints", "txamqpx"),
+    Peer("txamqpx", "txamqpx", "txamqpx.client", "txamqpx"),
+    Peer("txamqpx-channel", "txamqpx_channel", "txamqpx.endpoints", "txamqpx"),
     Peer("pika-twisted", "pika_twisted", "pika.adapters.twisted_connection", "pika"),
     Peer("pika-select", "pika_select", "pika", "pika"),
     Peer("aio-pika", "aio_pika", "aio_pika", "aio-pika", weight=0.2),

@@ -1,15 +1,15 @@
-"""Drive txamqpx at the level of a protocol and its channels."""
+"""Drive txamqpx as most programs use it: a client, its publishers and its consumers."""
 
 from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
+import txamqpx
 from benchmarks.case import WINDOW
 from benchmarks.peers import Session, loop
-from txamqpx.channel import Channel
-from txamqpx.connection import AMQPProtocol
-from txamqpx.endpoints import connect_protocol
+from txamqpx import Client
 from txamqpx.message import Delivery
+from txamqpx.publisher import Publisher
 from txamqpx.spec.amqp0_9_1 import BasicProperties
 
 run = loop.run
@@ -21,41 +21,34 @@ def session() -> Session:
 
 
 class _Session:
-    """One channel of one connection."""
+    """One client; its publisher and its consumers have channels of their own."""
 
-    _protocol: AMQPProtocol
-    _channel: Channel
+    _client: Client
+    _publisher: Publisher
 
     async def open(self, url: str, *, confirm: bool, channels: int) -> None:
-        self._protocol = await connect_protocol(url)
-        self._channel = await self._protocol.open_channel()
+        self._client = await txamqpx.connect(url)
+        self._publisher = self._client.publisher(max_outstanding=WINDOW)
         for _ in range(channels - 1):
-            await self._protocol.open_channel()
-        if confirm:
-            await self._channel.confirm_select()
-        await self._channel.basic_qos(prefetch_count=WINDOW)
+            await self._client.channel()
 
     async def publish(self, queue: str, body: bytes, count: int) -> None:
-        channel, properties = self._channel, _properties()
+        publisher, properties = self._client.publisher(confirm=False, mandatory=False), _properties()
         await loop.publish_all(
-            lambda: channel.basic_publish(body, routing_key=queue, mandatory=False, properties=properties),
-            count,
-            len(body),
+            lambda: publisher.publish(body, routing_key=queue, properties=properties), count, len(body)
         )
-        await channel.queue_declare(queue, passive=True)
+        await publisher.close()
 
     async def publish_confirmed(self, queue: str, body: bytes, count: int) -> None:
-        channel, properties = self._channel, _properties()
+        publisher, properties = self._publisher, _properties()
         await loop.publish_window(
-            lambda: channel.basic_publish(body, routing_key=queue, mandatory=True, properties=properties),
-            count,
+            lambda: publisher.publish(body, routing_key=queue, properties=properties), count
         )
 
     async def publish_one_by_one(self, queue: str, body: bytes, count: int) -> list[float]:
-        channel, properties = self._channel, _properties()
+        publisher, properties = self._publisher, _properties()
         return await loop.publish_in_turn(
-            lambda: channel.basic_publish(body, routing_key=queue, mandatory=True, properties=properties),
-            count,
+            lambda: publisher.publish(body, routing_key=queue, properties=properties), count
         )
 
     async def deliver(self, queue: str, count: int, *, ack: bool) -> int:
@@ -66,19 +59,17 @@ class _Session:
         def take(delivery: Delivery) -> None:
             nonlocal size, left
             size += len(delivery.body)
-            if ack:
-                delivery.ack()
             left -= 1
             if not left:
                 finished.callback(None)
 
-        await self._channel.basic_consume(queue, take, no_ack=not ack)
+        consumer = await self._client.consume(queue, take, prefetch=WINDOW, ack="auto" if ack else "none")
         await finished
-        await self._channel.queue_declare(queue, passive=True)
+        await consumer.cancel()
         return size
 
     async def close(self) -> None:
-        await self._protocol.close()
+        await self._client.close()
 
 
 def _properties() -> BasicProperties:
