@@ -137,7 +137,7 @@ class Operations:
         self._before = before
         self._lanes = Lanes(host, self._retry, channels)
         self.made = 0
-        self._unfinished: OrderedDict[int, _Operation] = OrderedDict()
+        self.unfinished: OrderedDict[int, _Operation] = OrderedDict()
         # Who is to be asked for each name: the last that writes it, and those that have read it since.
         self._writers: dict[Name, _Operation] = {}
         self._readers: dict[Name, set[_Operation]] = {}
@@ -150,11 +150,11 @@ class Operations:
     @property
     def busy(self) -> bool:
         """Whether an operation has not ended: what is published now has to wait for it."""
-        return bool(self._unfinished)
+        return bool(self.unfinished)
 
     def when_idle(self) -> Deferred[None]:
         """Return a Deferred that fires once all operations made so far have ended, however that was."""
-        if not self._unfinished:
+        if not self.unfinished:
             return succeed(None)
         waiter: Deferred[None] = Deferred()
         self._idle.append((self.made, waiter))
@@ -220,6 +220,9 @@ class Operations:
     # ----------------------------------------------------------------------- who comes after whom
 
     def _make(self, footprint: Footprint) -> _Operation:
+        outbox = self._host.core.outbox
+        if not outbox.size:
+            outbox.wake()  # which raises on a foreign thread: before anything is noted
         self.made += 1
         operation = _Operation(self.made, footprint, Deferred(lambda _: self._give_up(operation)))
         return operation
@@ -247,10 +250,10 @@ class Operations:
         after.discard(operation)
         for earlier in after:
             earlier.followers.append(operation)
-        self._unfinished[operation.number] = operation
+        self.unfinished[operation.number] = operation
 
     def _leave(self, operation: _Operation) -> None:
-        del self._unfinished[operation.number]
+        del self.unfinished[operation.number]
         for name in operation.footprint.writes:
             if self._writers.get(name) is operation:
                 del self._writers[name]
@@ -262,7 +265,7 @@ class Operations:
         for follower in operation.followers:
             follower.after.discard(operation)
         self._look_at(*operation.followers)
-        while self._idle and (not self._unfinished or next(iter(self._unfinished)) > self._idle[0][0]):
+        while self._idle and (not self.unfinished or next(iter(self.unfinished)) > self._idle[0][0]):
             _, waiter = self._idle.popleft()
             if not waiter.called:  # it was cancelled
                 waiter.callback(None)
@@ -283,7 +286,7 @@ class Operations:
         if operation.lane is not None or operation.begun:
             return
         if operation.result.called:
-            if not operation.after and operation.number in self._unfinished:
+            if not operation.after and operation.number in self.unfinished:
                 self._leave(operation)
         elif operation.held:
             pass

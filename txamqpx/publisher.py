@@ -119,7 +119,7 @@ class Publisher:
         )
         self._most = max_outstanding
         self._outbox = protocol.core.outbox
-        self._operations = client.operations
+        self._before = client.operations.unfinished
         self._closing = False
         self._closed: Once[None] = Once()
 
@@ -189,44 +189,22 @@ class Publisher:
             body = _as_bytes(body)
         if mandatory is None:
             mandatory = self.mandatory
-        properties = self._outgoing.prepare(properties, fields)
-        publish = self.admit(body, exchange, routing_key, properties, mandatory, timeout is None)
-        if timeout is not None:
-            self._limit(publish, timeout)
-        return publish
-
-    def admit(
-        self,
-        body: bytes,
-        exchange: str,
-        routing_key: str,
-        properties: BasicProperties,
-        mandatory: bool,
-        at_once: bool = True,
-    ) -> Publish:
-        """Publish what is prepared already: ``publish`` without its conveniences.
-
-        Args:
-            body: The content.
-            exchange: Where to.
-            routing_key: With which key.
-            properties: As ``Outgoing`` has made them.
-            mandatory: Whether it must reach a queue.
-            at_once: Whether it may go out before this returns.
-
-        Raises:
-            EncodeError: Something does not fit on the wire; nothing was sent.
-        """
+        outgoing = self._outgoing
+        if fields or properties is not outgoing.given:
+            properties = outgoing.prepare(properties, fields)
+        else:
+            properties = outgoing.prepared
+        # This runs for every message, so what else is to be asked is asked here, and costs no call.
         publish = Publish()
         publish.gate = gate = self._gate
         if (
             gate.ready
-            and at_once
             and exchange in gate.proven
             and len(gate.entries) < self._most
             and self._outbox.size <= HIGH_WATER
             and len(body) <= self._small
-            and not self._operations.busy
+            and timeout is None
+            and not self._before
         ):
             try:
                 if not gate.core.publish(publish, body, exchange, routing_key, properties, mandatory):
@@ -237,6 +215,8 @@ class Publisher:
         publish.content = content = (body, exchange, routing_key, properties, mandatory)
         self._check(content)
         gate.line_up(publish)
+        if timeout is not None:
+            self._limit(publish, timeout)
         return publish
 
     def _check(self, content: Content) -> None:
@@ -313,9 +293,13 @@ class Publisher:
             be published: with that error, once the messages before it have their outcomes.  Cancelling it
             takes no more messages.
         """
-        if mandatory is None:
-            mandatory = self.mandatory
-        common = (exchange, routing_key, self._outgoing.prepare(properties, fields), mandatory)
+        prepared = self._outgoing.prepare(properties, fields)
+        common = {
+            "exchange": exchange,
+            "routing_key": routing_key,
+            "properties": prepared,
+            "mandatory": mandatory,
+        }
         return Bulk(self, iter(messages), common).summary
 
     def close(self, timeout: float = 30.0) -> Deferred[None]:

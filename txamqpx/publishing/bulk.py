@@ -10,7 +10,6 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from txamqpx.errors import AMQPError
-from txamqpx.spec.amqp0_9_1 import BasicProperties
 
 __all__ = ["Bulk", "Item", "Summary"]
 
@@ -47,10 +46,6 @@ class _Publisher(Protocol):
     def publish(self) -> Callable[..., Deferred[Any]]:
         """What publishes a message."""
 
-    @property
-    def admit(self) -> Callable[..., Deferred[Any]]:
-        """What publishes a message that is prepared already."""
-
     def when_ready(self) -> Deferred[None]:
         """Fire once none waits for its turn."""
 
@@ -61,7 +56,7 @@ class Bulk:
     Args:
         publisher: By whom.
         messages: What.
-        common: Exchange, routing key, properties and whether they are mandatory.
+        common: The arguments of ``publish`` that all of them share.
 
     Attributes:
         summary: A Deferred of what became of all.
@@ -71,15 +66,12 @@ class Bulk:
         self,
         publisher: _Publisher,
         messages: Iterator[Item],
-        common: tuple[str, str, BasicProperties, bool],
+        common: Mapping[str, Any],
     ) -> None:
         self.summary: Deferred[Summary] = Deferred(self._cancelled)
         self._publisher = publisher
         self._messages = messages
         self._common = common
-        self._arguments = dict(
-            zip(("exchange", "routing_key", "properties", "mandatory"), common, strict=True)
-        )
         self._total = 0
         self._outstanding = 0
         self._failures: dict[int, AMQPError] = {}
@@ -92,10 +84,10 @@ class Bulk:
         while not self._exhausted:
             try:
                 item = next(self._messages)
-                if type(item) is bytes:
-                    publish = publisher.admit(item, *self._common)
+                if isinstance(item, tuple):
+                    publish = publisher.publish(item[0], **{**self._common, **item[1]})
                 else:
-                    publish = self._publish(item)
+                    publish = publisher.publish(item, **self._common)
             except StopIteration:
                 self._exhausted = True
             except Exception:
@@ -109,10 +101,6 @@ class Bulk:
                     publisher.when_ready().addCallback(self._take)
                     return
         self._finish()
-
-    def _publish(self, item: Item) -> Deferred[Any]:
-        body, own = item if isinstance(item, tuple) else (item, {})
-        return self._publisher.publish(body, **{**self._arguments, **own})
 
     def _done(self, _: object) -> None:
         self._outstanding -= 1

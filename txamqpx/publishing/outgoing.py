@@ -20,6 +20,8 @@ _ROUTING_HEADERS = ("CC", "BCC")
 
 _PERSISTENT = 2
 
+_NOTHING = object()
+
 
 class PropertyFields(TypedDict, total=False):
     """The properties of a message, as keywords; see ``BasicProperties``."""
@@ -65,23 +67,20 @@ class Outgoing:
         self._login = login
         self._impersonate = impersonate
         self._tuning = tuning
-        self._given: BasicProperties | None = None
-        self._prepared: BasicProperties | None = None
+        #: What was prepared last, and what came of it: the same is to be given again to the same.
+        self.given: object = _NOTHING
+        self.prepared = BasicProperties()
 
     def prepare(self, properties: BasicProperties | None, fields: PropertyFields) -> BasicProperties:
         """Return properties that are ready to be sent.
 
-        One object for many messages is looked at once.
-
         Raises:
             EncodeError: Something does not fit on the wire, or the broker would close the channel over it.
         """
-        if not fields and properties is self._given and self._prepared is not None:
-            return self._prepared
         ready = self._filled(properties, fields)
         self._check(ready)
         if not fields and not self._message_ids:
-            self._given, self._prepared = properties, ready
+            self.given, self.prepared = properties, ready
         return ready
 
     def _filled(self, properties: BasicProperties | None, fields: PropertyFields) -> BasicProperties:

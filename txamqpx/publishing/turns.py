@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from typing import Protocol
 
 from attrs import define, field
@@ -25,8 +26,8 @@ class Predecessors(Protocol):
     made: int
 
     @property
-    def busy(self) -> bool:
-        """Whether one of them has not ended."""
+    def unfinished(self) -> Sized:
+        """Those that have not ended: always the same object, to be asked often."""
 
     def when_idle(self) -> Deferred[None]:
         """Return a Deferred that fires when all that there were so far have ended; it never fails."""
