@@ -18,6 +18,7 @@ RANKS = {
     "txamqpx.spec": 1,
     "txamqpx.protocol": 2,
     "txamqpx.arguments": 3,
+    "txamqpx.entities": 3,
     "txamqpx.lint": 3,
     "txamqpx.message": 3,
     "txamqpx.params": 3,
