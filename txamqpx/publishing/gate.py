@@ -142,10 +142,8 @@ class Gate:
         return mark.deferred
 
     def _mind_predecessors(self) -> None:
-        predecessors = self.predecessors
-        if not predecessors.unfinished or (
-            self._barrier is not None and self._barrier_at == predecessors.made
-        ):
+        made = self.predecessors.made
+        if not self.predecessors.unfinished or (self._barrier is not None and self._barrier_at == made):
             return
         barrier = self._barrier = Barrier()
         self._barrier_at = made
