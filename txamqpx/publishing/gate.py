@@ -146,9 +146,9 @@ class Gate:
         if not self.predecessors.unfinished or (self._barrier is not None and self._barrier_at == made):
             return
         barrier = self._barrier = Barrier()
-        self._barrier_at = predecessors.made
+        self._barrier_at = made
         self._line.append(barrier)
-        predecessors.when_idle().addCallback(self._passable, barrier)
+        self.predecessors.when_idle().addCallback(self._passable, barrier)
 
     def _passable(self, _: object, barrier: Barrier) -> None:
         barrier.called = True
