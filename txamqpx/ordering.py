@@ -125,6 +125,7 @@ class Operations:
 
     Attributes:
         made: How many there ever were.
+        unfinished: Those that have not ended, by their numbers; for who cannot afford to ask ``busy``.
     """
 
     def __init__(
