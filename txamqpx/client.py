@@ -23,6 +23,8 @@ from txamqpx.ordering import Footprint, Operations
 from txamqpx.params import ConnectionParameters
 from txamqpx.publisher import Publisher
 from txamqpx.publishing.outgoing import PropertyFields
+from txamqpx.rpc.caller import Caller
+from txamqpx.rpc.calls import Calls
 from txamqpx.server import ServerFacts
 from txamqpx.spec.amqp0_9_1 import BasicGet, BasicProperties
 from txamqpx.transaction import Transaction
@@ -54,7 +56,7 @@ class Adopted(Protocol):
         """Take no more, and fire when what was taken is done."""
 
 
-class Client(Declarations, Consumption):
+class Client(Declarations, Consumption, Calls):
     """One connection to a broker, and everything that is done on it.
 
     ``txamqpx.connect`` makes one.
@@ -74,7 +76,7 @@ class Client(Declarations, Consumption):
         self.server = ServerFacts.from_properties(protocol.server_properties)
         self.confirms = "publisher_confirms" in self.server.capabilities if confirms is None else confirms
         self.operations = Operations(protocol, self._publishes_before)
-        self.publishers: list[Publisher] = []
+        self.publishers: list[Publisher | Caller] = []
         self._publisher: Publisher | None = None
         self._adopted: list[Adopted] = []
         self._closing = False
