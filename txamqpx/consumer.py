@@ -22,7 +22,7 @@ from txamqpx.consuming.settlement import StopConsuming
 from txamqpx.consuming.subscription import Ending, Subscription
 from txamqpx.consuming.terms import ConsumeOptions, Terms, check_prefetch
 from txamqpx.consuming.window import Window
-from txamqpx.errors import AMQPError, ConnectionClosed, ConsumerCancelled
+from txamqpx.errors import AMQPError, ConnectionClosed, ConsumerCancelled, InvalidParameter
 from txamqpx.message import Delivery
 from txamqpx.once import Once
 
@@ -66,7 +66,7 @@ class Consumer:
 
     Raises:
         TypeError: An option, or the handler, is of the wrong kind.
-        ValueError: An option does not fit.
+        InvalidParameter: An option does not fit.
 
     Attributes:
         terms: The options.
@@ -84,7 +84,7 @@ class Consumer:
     ) -> None:
         queues = [queue] if isinstance(queue, str) else list(queue)
         if not queues:
-            raise ValueError("a consumer needs a queue to consume from")
+            raise InvalidParameter("queues", "there is none to consume from")
         self.terms = Terms(**options)
         self.subscriptions = tuple(map(Subscription, queues))
         self._client = client
@@ -209,14 +209,14 @@ class Consumer:
 
         Raises:
             TypeError: It is no number.
-            ValueError: It is less than ``concurrency`` or the size of a batch, or does not fit, or nothing is
-                acked, so that there is nothing to limit.
+            InvalidParameter: It is less than ``concurrency`` or the size of a batch, or does not fit, or
+                nothing is acked, so that there is nothing to limit.
         """
         if type(prefetch) is not int:
             raise TypeError(f"prefetch is an int, not {type(prefetch).__name__}")
         check_prefetch(prefetch, self.terms.concurrency, self.terms.batch)
         if self.terms.ack == "none":
-            raise ValueError("without acks the broker knows no prefetch")
+            raise InvalidParameter("prefetch", "is unknown to the broker where nothing is acked")
         self.terms = self._link.terms = evolve(self.terms, prefetch=prefetch)
         if self.terms.ack == "manual":
             self._open_window(prefetch)
@@ -345,8 +345,8 @@ class Consumer:
         return self._leave(timeout, None)
 
     def drain(self, timeout: float | None) -> Deferred[None]:
-        """Do as ``cancel``: what a client calls before it closes."""
-        return self.cancel(timeout)
+        """Do as ``cancel`` within ``timeout``, a tenth of which is for the broker's answers."""
+        return self.cancel(None if timeout is None else timeout * 0.9)
 
     def _stopped(self, verdict: StopConsuming) -> None:
         self._leave(30.0, verdict)

@@ -7,15 +7,16 @@ from typing import Any, Protocol, Unpack
 
 from twisted.internet.defer import Deferred
 
-from txamqpx.consumer import Consumer, ConsumerHost
+from txamqpx.consumer import Consumer
 from txamqpx.consuming.terms import ConsumeOptions
 from txamqpx.deliveries import Deliveries
 from txamqpx.ordering import Footprint, Operations
+from txamqpx.pipeline import Pipeline, PipelineHost, Transform
 
 __all__ = ["Consumption"]
 
 
-class _Host(ConsumerHost, Protocol):
+class _Host(PipelineHost, Protocol):
     operations: Operations
 
 
@@ -41,7 +42,7 @@ class Consumption:
 
         Raises:
             TypeError: An option, or the handler, is of the wrong kind; nothing was sent.
-            ValueError: An option does not fit; nothing was sent.
+            InvalidParameter: An option does not fit; nothing was sent.
         """
         return _start(self, Consumer(self, queue, handler, **options))
 
@@ -60,7 +61,7 @@ class Consumption:
 
         Raises:
             TypeError: ``queues`` is one name and not several.
-            ValueError: There is none.
+            InvalidParameter: There is none.
         """
         if isinstance(queues, str):
             raise TypeError("consume_many takes several queues")
@@ -79,9 +80,38 @@ class Consumption:
         deliveries.begin(_start(self, deliveries.consumer))
         return deliveries
 
+    def pipe(
+        self: _Host,
+        source: str,
+        transform: Transform | None,
+        destination: str | tuple[str, str],
+        **options: Unpack[ConsumeOptions],
+    ) -> Deferred[Pipeline]:
+        """Move messages from a queue to another, or to an exchange, and lose none whatever happens.
 
-def _start(client: _Host, consumer: Consumer) -> Deferred[Consumer]:
+        Args:
+            source: A queue.
+            transform: Gives what is to be published: bytes, a ``Message``, several of them, or None for
+                nothing.  None: messages pass as they are.
+            destination: A queue, or an exchange and a routing key.
+            options: As for ``consume``, but for ``ack`` and ``batch``.
+
+        Returns:
+            A Deferred of the ``Pipeline``, which fires when the broker has agreed.
+
+        Raises:
+            InvalidParameter: An option does not fit; nothing was sent.
+        """
+        pipeline = Pipeline(self, source, transform, destination, **options)
+        return self.operations.run(pipeline.start, _footprint(pipeline.consumer), name="basic.consume")
+
+
+def _footprint(consumer: Consumer) -> Footprint:
     names = [("queue", one.queue) for one in consumer.subscriptions if one.queue]
     if consumer.terms.exchange:
         names.append(("exchange", consumer.terms.exchange))
-    return client.operations.run(consumer.start, Footprint(reads=tuple(names)), name="basic.consume")
+    return Footprint(reads=tuple(names))
+
+
+def _start(client: _Host, consumer: Consumer) -> Deferred[Consumer]:
+    return client.operations.run(consumer.start, _footprint(consumer), name="basic.consume")

@@ -13,7 +13,7 @@ from txamqpx.consumer import Consumer, ConsumerHost
 from txamqpx.consuming.settlement import Outcome, settle
 from txamqpx.consuming.subscription import Ending
 from txamqpx.consuming.terms import ConsumeOptions
-from txamqpx.errors import AMQPError, twin
+from txamqpx.errors import AMQPError, InvalidParameter, twin
 from txamqpx.message import Delivery
 
 __all__ = ["Deliveries"]
@@ -34,7 +34,7 @@ class Deliveries:
         options: See ``Terms``; ``ack`` is "manual", or "none".
 
     Raises:
-        ValueError: An option makes no sense without a handler.
+        InvalidParameter: An option makes no sense without a handler.
 
     Attributes:
         consumer: What feeds it.
@@ -48,7 +48,7 @@ class Deliveries:
             )
         for name in _FOR_HANDLERS:
             if name in options:
-                raise ValueError(f"{name} is for handlers, and a loop has none")
+                raise InvalidParameter(name, "is for handlers, and a loop has none")
         self.consumer = Consumer(client, queue, self._put, **options)
         self._gives_back = mode == "manual"
         # The next one, and what to fire when it is taken: as a handler at work that has the others wait.

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from twisted.python.failure import Failure
 
-from txamqpx.errors import AMQPError
+from txamqpx.errors import AMQPError, InvalidParameter
 from txamqpx.message import Delivery, Settlement
 
 __all__ = [
@@ -97,10 +97,10 @@ def check_policy(policy: object) -> None:
     """Refuse what is no policy.
 
     Raises:
-        ValueError: It is not.
+        InvalidParameter: It is not.
     """
     if policy not in _POLICIES and not callable(policy):
-        raise ValueError(f"on_error is one of {', '.join(_POLICIES)} or a function, not {policy!r}")
+        raise InvalidParameter("on_error", f"is one of {', '.join(_POLICIES)} or a function, not {policy!r}")
 
 
 def judge(failure: Failure, delivery: Delivery, policy: Policy) -> Verdict | Outcome:

@@ -9,6 +9,7 @@ from attrs import field, frozen
 
 from txamqpx.consuming.batch import Batch
 from txamqpx.consuming.settlement import Policy, check_policy
+from txamqpx.errors import InvalidParameter
 from txamqpx.message import Delivery
 
 __all__ = ["AckMode", "ConsumeOptions", "Terms", "check_prefetch"]
@@ -46,18 +47,20 @@ def check_prefetch(prefetch: int | None, concurrency: int, batch: Batch | None) 
 
     Raises:
         TypeError: It is no number.
-        ValueError: It does not fit, or is too small.
+        InvalidParameter: It does not fit, or is too small.
     """
     if prefetch is None:
         return
     if type(prefetch) is not int:
         raise TypeError(f"prefetch is an int or None, not {type(prefetch).__name__}")
     if not 1 <= prefetch <= _MOST:
-        raise ValueError(f"prefetch is from 1 to {_MOST}, or None for no limit at all, not {prefetch}")
+        raise InvalidParameter(
+            "prefetch", f"is from 1 to {_MOST}, or None for no limit at all, not {prefetch}"
+        )
     if prefetch < concurrency:
-        raise ValueError(f"{concurrency} handlers at a time never come about with a prefetch of {prefetch}")
+        raise InvalidParameter("prefetch", f"of {prefetch} never lets {concurrency} handlers work at a time")
     if batch is not None and prefetch < batch.size:
-        raise ValueError(f"a batch of {batch.size} never comes about with a prefetch of {prefetch}")
+        raise InvalidParameter("prefetch", f"of {prefetch} never lets a batch of {batch.size} come about")
 
 
 def _copied(arguments: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -115,13 +118,13 @@ class Terms:
 
     def __attrs_post_init__(self) -> None:
         if self.ack not in _ACK_MODES:
-            raise ValueError(f"ack is one of {', '.join(_ACK_MODES)}, not {self.ack!r}")
+            raise InvalidParameter("ack", f"is one of {', '.join(_ACK_MODES)}, not {self.ack!r}")
         for name in ("concurrency", "attempts"):
             if type(number := getattr(self, name)) is not int or number < 1:
-                raise ValueError(f"{name} is a number from 1 on, not {number!r}")
+                raise InvalidParameter(name, f"is a number from 1 on, not {number!r}")
         check_policy(self.on_error)
         if self.order_by is not None and self.batch is not None:
-            raise ValueError("order_by is for one delivery at a time: a batch holds all kinds of keys")
+            raise InvalidParameter("order_by", "is for one delivery at a time: a batch has many keys")
         if isinstance(self.binding_keys, str):
             raise TypeError("binding_keys is a sequence of keys, not one")
         check_prefetch(self.prefetch, self.concurrency, self.batch)
