@@ -18,6 +18,7 @@ def test_a_broker_tells_who_it_is_and_what_it_can_do() -> None:
     assert (facts.product, facts.version, facts.cluster_name) == ("RabbitMQ", "3.10.8", "rabbit@host")
     assert facts.version_info == (3, 10, 8)
     assert facts.version_info >= (3, 9)
+    assert facts.rabbitmq == (3, 10, 8)
     assert facts.capabilities == {"publisher_confirms", "basic.nack"}
     assert facts.properties == properties
     assert "flying" not in repr(facts)
@@ -29,6 +30,10 @@ def test_a_broker_tells_who_it_is_and_what_it_can_do() -> None:
 )
 def test_a_version_is_compared_by_its_numbers(version: Any, numbers: tuple[int, ...]) -> None:
     assert ServerFacts.from_properties({"version": version}).version_info == numbers
+
+
+def test_another_broker_has_no_release_of_rabbitmq() -> None:
+    assert ServerFacts.from_properties({"product": "another", "version": "3.10.8"}).rabbitmq is None
 
 
 @pytest.mark.parametrize("capabilities", [None, [], "all", {"publisher_confirms": "yes"}])

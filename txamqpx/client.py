@@ -71,14 +71,22 @@ class Client(Declarations, Consumption, Calls):
 
     log = Logger()
 
-    def __init__(self, protocol: AMQPProtocol, *, confirms: bool | None = None) -> None:
+    def __init__(
+        self,
+        protocol: AMQPProtocol,
+        *,
+        confirms: bool | None = None,
+        allow_deprecated: bool | None = None,
+    ) -> None:
         self.protocol = protocol
         self.server = ServerFacts.from_properties(protocol.server_properties)
+        self.allow_deprecated = allow_deprecated
         self.confirms = "publisher_confirms" in self.server.capabilities if confirms is None else confirms
         self.operations = Operations(protocol, self._publishes_before)
         self.publishers: list[Publisher | Caller] = []
         self._publisher: Publisher | None = None
         self._adopted: list[Adopted] = []
+        self._warned: set[str] = set()
         self._closing = False
         self._closed: Once[None] = Once()
 
@@ -270,6 +278,7 @@ def connect(
     delegate: IDelegate | None = None,
     parameters: ConnectionParameters | None = None,
     confirms: bool | None = None,
+    allow_deprecated: bool | None = None,
 ) -> Deferred[Client]:
     """Connect to a broker.
 
@@ -280,6 +289,8 @@ def connect(
         delegate: Who hears of what happens unasked.
         parameters: How to behave, where the target is an endpoint, which says only where to go.
         confirms: Whether the broker shall tell what becomes of what is published; None: if it can.
+        allow_deprecated: Whether features that RabbitMQ is about to give up may be used; None: with a
+            warning in the log.
 
     Returns:
         A Deferred of a ``Client``.  It fails as ``connect_protocol`` does; of several targets with
@@ -302,7 +313,9 @@ def connect(
     connecting = (
         attempt(targets[0]) if len(targets) == 1 else Deferred.fromCoroutine(_first(attempt, targets))
     )
-    return connecting.addCallback(lambda protocol: Client(protocol, confirms=confirms))
+    return connecting.addCallback(
+        lambda protocol: Client(protocol, confirms=confirms, allow_deprecated=allow_deprecated)
+    )
 
 
 async def _first(attempt: Any, targets: Sequence[Target]) -> AMQPProtocol:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar, overload
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList, fail, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from txamqpx.errors import InvalidParameter
-from txamqpx.ordering import Operations
+from txamqpx import lint
+from txamqpx.errors import AMQPError, InvalidParameter, twin
+from txamqpx.ordering import Footprint, Operations
+from txamqpx.server import ServerFacts
 from txamqpx.spec.amqp0_9_1 import (
     ExchangeBind,
     ExchangeBindOk,
@@ -29,8 +33,15 @@ from txamqpx.spec.amqp0_9_1 import (
     QueueUnbind,
     QueueUnbindOk,
 )
+from txamqpx.spec.base import Method, Request
+from txamqpx.topology import Binding, Exchange, Item, Queue, Topology
 
 __all__ = ["Declarations", "named"]
+
+R = TypeVar("R", bound=Method)
+
+# How many different warnings are logged: names may be made up without end.
+MOST_WARNINGS = 100
 
 
 def named(queue: str) -> str:
@@ -57,8 +68,71 @@ class Declarations:
     a call is not sent; afterwards its answer is ignored.  What does not fit raises ``EncodeError`` at once.
     """
 
+    log = Logger()
+
     #: What orders the calls.
     operations: Operations
+    #: Who the broker is.
+    server: ServerFacts
+    #: Whether features that RabbitMQ is about to give up may be used; None: with a warning.
+    allow_deprecated: bool | None
+    _warned: set[str]
+
+    @overload
+    def declare(self, thing: Queue) -> Deferred[QueueDeclareOk]: ...
+    @overload
+    def declare(self, thing: Exchange) -> Deferred[ExchangeDeclareOk]: ...
+    @overload
+    def declare(self, thing: Binding) -> Deferred[QueueBindOk | ExchangeBindOk]: ...
+    @overload
+    def declare(self, thing: Topology) -> Deferred[Mapping[Item, Any]]: ...
+
+    def declare(self, thing: Item | Topology) -> Deferred[Any]:
+        """Make what a value describes.
+
+        Args:
+            thing: An ``Exchange``, a ``Queue``, a ``Binding``, or a ``Topology`` of them.
+
+        Returns:
+            A Deferred of the broker's answer; of a topology, of all answers by their values.  Its queues that
+            the broker names have their names there.  If some of it fails, the rest is made all the same,
+            and then the Deferred fails with the first error; the others are noted on it.
+
+        Raises:
+            TopologyError: RabbitMQ would close the channel or the connection over it, or do nothing of the
+                kind; nothing was sent.
+        """
+        if isinstance(thing, Topology):
+            return self._declare_all(thing)
+        return self._call(thing.method())
+
+    def _declare_all(self, topology: Topology) -> Deferred[Mapping[Item, Any]]:
+        self._warn(topology.check(self.server.rabbitmq, self.allow_deprecated))  # before any of it is sent
+        named_later: dict[str, Deferred[QueueDeclareOk]] = {}
+        answers: list[Deferred[Any]] = []
+        for item in topology:
+            if isinstance(item, Binding) and item.handle in named_later:
+                # It keeps its place among the calls, though the broker is still to name its queue.
+                method = QueueBind("", item.source, item.routing_key, arguments=item.arguments)
+                footprint = Footprint(reads=(("exchange", item.source),))
+                queue: Deferred[Any] = named_later[item.handle]
+                answers.append(self.operations.call(method, footprint, after=_naming(queue, method)))
+            else:
+                answers.append(self.operations.call(item.method()))
+                if isinstance(item, Queue) and item.server_named:
+                    named_later[item.handle] = answers[-1]
+        ended = DeferredList(answers, consumeErrors=True)
+        return ended.addCallback(_report, tuple(topology))
+
+    def _call(self, method: Request[R]) -> Deferred[R]:
+        self._warn(lint.check(method, self.server.rabbitmq, self.allow_deprecated))
+        return self.operations.call(method)
+
+    def _warn(self, warnings: Iterable[str]) -> None:
+        for warning in warnings:
+            if warning not in self._warned and len(self._warned) < MOST_WARNINGS:
+                self._warned.add(warning)
+                self.log.warn("{warning}", warning=warning)
 
     def exchange_declare(
         self,
@@ -82,7 +156,7 @@ class Declarations:
             passive: Only check that there is one of that name.
             arguments: Such as ``{"alternate-exchange": "unrouted"}``.
         """
-        return self.operations.call(
+        return self._call(
             ExchangeDeclare(
                 exchange=exchange,
                 type=type,
@@ -101,7 +175,7 @@ class Declarations:
             exchange: Its name.
             if_unused: Fail with ``PreconditionFailed`` if something is bound to it.
         """
-        return self.operations.call(ExchangeDelete(exchange=exchange, if_unused=if_unused))
+        return self._call(ExchangeDelete(exchange=exchange, if_unused=if_unused))
 
     def exchange_bind(
         self,
@@ -112,7 +186,7 @@ class Declarations:
         arguments: Mapping[str, Any] | None = None,
     ) -> Deferred[ExchangeBindOk]:
         """Let what ``source`` gets under ``routing_key`` go on to ``destination``."""
-        return self.operations.call(
+        return self._call(
             ExchangeBind(destination=destination, source=source, routing_key=routing_key, arguments=arguments)
         )
 
@@ -125,7 +199,7 @@ class Declarations:
         arguments: Mapping[str, Any] | None = None,
     ) -> Deferred[ExchangeUnbindOk]:
         """Take back an ``exchange_bind``."""
-        return self.operations.call(
+        return self._call(
             ExchangeUnbind(
                 destination=destination, source=source, routing_key=routing_key, arguments=arguments
             )
@@ -159,7 +233,7 @@ class Declarations:
         """
         if passive:
             named(queue)
-        return self.operations.call(
+        return self._call(
             QueueDeclare(
                 queue=queue,
                 passive=passive,
@@ -183,11 +257,11 @@ class Declarations:
         Returns:
             A Deferred of the answer, whose ``message_count`` tells how many messages went with it.
         """
-        return self.operations.call(QueueDelete(queue=named(queue), if_unused=if_unused, if_empty=if_empty))
+        return self._call(QueueDelete(queue=named(queue), if_unused=if_unused, if_empty=if_empty))
 
     def queue_purge(self, queue: str) -> Deferred[QueuePurgeOk]:
         """Drop all messages that wait in a queue; ``message_count`` of the answer tells how many."""
-        return self.operations.call(QueuePurge(queue=named(queue)))
+        return self._call(QueuePurge(queue=named(queue)))
 
     def queue_bind(
         self,
@@ -198,7 +272,7 @@ class Declarations:
         arguments: Mapping[str, Any] | None = None,
     ) -> Deferred[QueueBindOk]:
         """Let what ``exchange`` gets under ``routing_key`` come into ``queue``."""
-        return self.operations.call(
+        return self._call(
             QueueBind(queue=named(queue), exchange=exchange, routing_key=routing_key, arguments=arguments)
         )
 
@@ -211,6 +285,34 @@ class Declarations:
         arguments: Mapping[str, Any] | None = None,
     ) -> Deferred[QueueUnbindOk]:
         """Take back a ``queue_bind``."""
-        return self.operations.call(
+        return self._call(
             QueueUnbind(queue=named(queue), exchange=exchange, routing_key=routing_key, arguments=arguments)
         )
+
+
+def _naming(declared: Deferred[QueueDeclareOk], method: QueueBind) -> Deferred[None]:
+    """Return a Deferred that fires when the queue of ``method`` has got its name, which is put in."""
+    named_now: Deferred[None] = Deferred()
+
+    def learn(answer: QueueDeclareOk) -> QueueDeclareOk:
+        method.queue = answer.queue
+        named_now.callback(None)
+        return answer
+
+    def give_up(failure: Failure) -> Failure:
+        error = failure.value
+        named_now.errback(Failure(twin(error)) if isinstance(error, AMQPError) else failure)
+        return failure
+
+    declared.addCallbacks(learn, give_up)
+    return named_now
+
+
+def _report(answers: list[tuple[bool, Any]], items: tuple[Item, ...]) -> Deferred[Mapping[Item, Any]]:
+    failures = [(item, answer) for item, (success, answer) in zip(items, answers, strict=True) if not success]
+    if not failures:
+        return succeed(dict(zip(items, (answer for _, answer in answers), strict=True)))
+    (_, first), *others = failures
+    for item, other in others:
+        first.value.add_note(f"and {item}: {other.value}")
+    return fail(first)

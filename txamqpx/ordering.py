@@ -106,8 +106,8 @@ class _Operation:
     #: Whether ``begin`` was called, and what it has returned.
     begun: bool = False
     running: Deferred[Any] | None = None
-    #: Whether publishes before it have to be settled first.
-    held: bool = False
+    #: How much has to happen first that is not an operation.
+    held: int = 0
     #: How often the broker has closed a channel when it was its turn, and blamed nobody.
     suspected: int = 0
     after: set[_Operation] = Factory(set)
@@ -168,6 +168,7 @@ class Operations:
         *,
         timeout: float | None = None,
         place: Hashable = None,
+        after: Deferred[Any] | None = None,
         undo: Callable[[R], object] | None = None,
     ) -> Deferred[R]:
         """Send a method, as soon as what was asked before allows it.
@@ -177,6 +178,8 @@ class Operations:
             footprint: What it changes and looks at; None: ``footprint_of(method)``.
             timeout: Seconds from now to the answer; None: the connection's ``rpc_timeout``.
             place: Whatever names the channel that it has to go to; None: any.
+            after: Something else that has to have fired first; until then ``method`` may be completed.  If it
+                fails, so does the call.
             undo: Called with the answer if nobody waits for it any more.
 
         Returns:
@@ -192,7 +195,7 @@ class Operations:
             footprint = footprint_of(method)
         operation = self._make(footprint)
         operation.method, operation.place, operation.undo = method, place, undo
-        return self._submit(operation, method.name, timeout)
+        return self._submit(operation, method.name, timeout, after)
 
     def run(
         self,
@@ -228,13 +231,16 @@ class Operations:
         operation = _Operation(self.made, footprint, Deferred(lambda _: self._give_up(operation)))
         return operation
 
-    def _submit(self, operation: _Operation, name: str, timeout: float | None) -> Deferred[Any]:
+    def _submit(
+        self, operation: _Operation, name: str, timeout: float | None, after: Deferred[Any] | None = None
+    ) -> Deferred[Any]:
         self._enter(operation)
         self._host.limited(operation.result, name, timeout)
-        held = self._before(operation.footprint)
-        if held is not None:
-            operation.held = True
-            held.addBoth(self._release, operation)
+        waits = (self._before(operation.footprint), after)
+        pending = [wait for wait in waits if wait is not None]
+        operation.held = len(pending)
+        for wait in pending:
+            wait.addBoth(self._release, operation)
         self._look_at(operation)
         return operation.result
 
@@ -375,8 +381,11 @@ class Operations:
             operation.result.callback(result)
 
     def _release(self, result: object, operation: _Operation) -> None:
-        operation.held = False
-        self._look_at(operation)
+        operation.held -= 1
+        if isinstance(result, Failure):
+            self._refuse(operation, result)
+        else:
+            self._look_at(operation)
 
     def _give_up(self, operation: _Operation) -> None:
         if operation.running is not None:

@@ -31,6 +31,11 @@ class ServerFacts:
     cluster_name: str
     properties: Mapping[str, Any] = field(repr=False)
 
+    @property
+    def rabbitmq(self) -> tuple[int, ...] | None:
+        """The release of RabbitMQ, such as ``(4, 3, 6)``; None if the broker is another."""
+        return self.version_info if self.product == "RabbitMQ" else None
+
     @classmethod
     def from_properties(cls, properties: Mapping[str, Any]) -> Self:
         """Read the ``server-properties``; what a broker leaves out, or gives in another form, is empty."""
