@@ -31,7 +31,7 @@ def _flag(instance: Any, attribute: attrs.Attribute[Any], value: object) -> None
 
 def name_of(thing: Exchange | Queue | str) -> str:
     """Return the name of a value, or the name itself."""
-    return thing if isinstance(thing, str) else thing.name
+    return thing.name if isinstance(thing, Exchange | Queue) else thing
 
 
 def _optional_name(thing: Exchange | Queue | str | None) -> str | None:
@@ -84,7 +84,7 @@ class Exchange:
     def __attrs_post_init__(self) -> None:
         short_text("exchange", self.name)
         short_text(f"{self}, type", self.type)
-        arguments = self.arguments
+        arguments: Mapping[str, Any] = Arguments(self.arguments, str(self))
         there = arguments.get("alternate-exchange")
         if self.alternate_exchange is None:
             object.__setattr__(self, "alternate_exchange", there)

@@ -282,6 +282,11 @@ def needs(node: Node, release: str, reason: str) -> None:
         pytest.skip(f"RabbitMQ {release} {reason}; this is {node.version}")
 
 
+def release_of(node: Node) -> tuple[int, ...]:
+    """Return a broker's version as numbers, as a client hears it from its server."""
+    return tuple(int(number) for number in node.version.split("."))
+
+
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in version.split(".")[:2])
 
