@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import inf
 from typing import Protocol, TypeVar, Unpack
 
 from twisted.internet.defer import Deferred
@@ -35,8 +36,8 @@ OFTEN_TOO_LARGE = 16 * 1024 * 1024
 
 T = TypeVar("T")
 
-# What a short string surely holds: no character takes more than four bytes.
-_SURELY_SHORT = 63
+# How many characters a short string surely holds, if each takes one byte.
+_SURELY_SHORT = 255
 
 
 class PublisherHost(Protocol):
@@ -59,7 +60,7 @@ class Publisher:
     Args:
         client: Whose connection it uses.
         confirm: Whether the broker shall speak of each message.  Without that a Deferred fires with None
-            as soon as the message is on its way, and nobody hears of what is lost.
+            as soon as the message is on its way.  What is lost with a channel is only logged.
         mandatory: Whether messages that reach no queue fail as ``Unroutable``, unless a publish says
             otherwise.
         persistent: Whether messages that have no ``delivery_mode`` shall outlive the broker's restart.
@@ -69,7 +70,8 @@ class Publisher:
         max_waiting: How many may wait for their turn; more fail with ``OutboxFull``.
         confirm_timeout: Seconds after which a message that the broker has not spoken of fails with
             ``ConfirmTimeout``, or an eighth later.  It stands still while the broker is blocked.
-        gate_timeout: Seconds after which a message that waits for its turn fails with ``GateTimeout``.
+        gate_timeout: Seconds after which a message that waits for its turn fails with ``GateTimeout``, or an
+            eighth later.
         max_message_size: The largest body in bytes; None: what the broker allows.
 
     Raises:
@@ -95,8 +97,9 @@ class Publisher:
             if type(value) is not int or value < 1:
                 raise InvalidParameter(name, "must be a whole number from 1 on")
         for name, limit in (("confirm_timeout", confirm_timeout), ("gate_timeout", gate_timeout)):
-            if not limit > 0:
-                raise InvalidParameter(name, "must be a number of seconds above 0")
+            _check_seconds(name, limit)
+        if max_message_size is not None and (type(max_message_size) is not int or max_message_size < 1):
+            raise InvalidParameter("max_message_size", "must be a whole number from 1 on, or None")
         self.protocol = protocol = client.protocol
         self.confirm = confirm
         self.mandatory = mandatory
@@ -184,9 +187,12 @@ class Publisher:
 
         Raises:
             EncodeError: Something does not fit on the wire; nothing was sent.
+            InvalidParameter: The timeout makes no sense; nothing was sent.
         """
         if type(body) is not bytes:
             body = _as_bytes(body)
+        if timeout is not None:
+            _check_seconds("timeout", timeout)
         if mandatory is None:
             mandatory = self.mandatory
         outgoing = self._outgoing
@@ -205,6 +211,7 @@ class Publisher:
             and len(body) <= self._small
             and timeout is None
             and not self._before
+            and not (outgoing.wary and outgoing.is_foreign(properties))
         ):
             try:
                 if not gate.core.publish(publish, body, exchange, routing_key, properties, mandatory):
@@ -229,7 +236,7 @@ class Publisher:
         if self._max_message_size is not None and len(body) > self._max_message_size:
             raise EncodeError(f"has {len(body)} bytes, the publisher allows {self._max_message_size}", "body")
         for name in (exchange, routing_key):
-            if type(name) is not str or len(name) > _SURELY_SHORT:
+            if type(name) is not str or len(name) > _SURELY_SHORT or not name.isascii():
                 BasicPublish(exchange, routing_key, mandatory).encode()
 
     def _is_risky(self, content: Content) -> bool:
@@ -291,13 +298,13 @@ class Publisher:
         Returns:
             A Deferred of a ``Summary``, which fails if the iterable raises, or yields something that cannot
             be published: with that error, once the messages before it have their outcomes.  Cancelling it
-            takes no more messages.
+            takes no more messages.  Neither does a publisher that is closed, or has lost its connection:
+            then the summary is not ``complete``, and the rest is still in the iterator.
         """
-        prepared = self._outgoing.prepare(properties, fields)
         common = {
             "exchange": exchange,
             "routing_key": routing_key,
-            "properties": prepared,
+            "properties": self._outgoing.merge(properties, fields),
             "mandatory": mandatory,
         }
         return Bulk(self, iter(messages), common).summary
@@ -315,7 +322,7 @@ class Publisher:
             self._closing = True
             reason = ConnectionClosed("the publisher was closed", by_peer=False)
             self._gate.shut(reason)
-            done = self.flush().addTimeout(timeout, self.protocol.clock)
+            done = self.flush().addTimeout(max(0.0, timeout), self.protocol.clock)
             done.addBoth(lambda _: self._gate.close(reason))
             done.addBoth(lambda _: self._closed.fire(None))
         return self._closed.wait()
@@ -325,3 +332,8 @@ def _as_bytes(body: object) -> bytes:
     if isinstance(body, bytes | bytearray | memoryview):
         return bytes(body)
     raise EncodeError(f"must be bytes, not {type(body).__name__}", "body")
+
+
+def _check_seconds(name: str, value: float) -> None:
+    if not 0 < value < inf:
+        raise InvalidParameter(name, "must be a number of seconds above 0")

@@ -9,7 +9,7 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from txamqpx.errors import AMQPError
+from txamqpx.errors import AMQPError, NotPublished
 
 __all__ = ["Bulk", "Item", "Summary"]
 
@@ -22,12 +22,14 @@ class Summary:
     """What became of many messages.
 
     Attributes:
-        total: How many were published.
+        total: How many were taken.
         failures: The position of each that has another outcome than confirmed, and its error, in order.
+        complete: Whether that was all; False if the publisher took no more, and some may be left.
     """
 
     total: int
     failures: tuple[tuple[int, AMQPError], ...]
+    complete: bool = True
 
     @property
     def confirmed(self) -> int:
@@ -77,15 +79,22 @@ class Bulk:
         self._failures: dict[int, AMQPError] = {}
         self._broken: Failure | None = None
         self._exhausted = False
+        self._complete = True
+        # Whether a publish is being made.
+        self._at_once = False
         self._take()
 
     def _take(self, _: object = None) -> None:
         publisher = self._publisher
         while not self._exhausted:
+            if publisher.waiting:
+                publisher.when_ready().addCallback(self._take)
+                return
             try:
                 item = next(self._messages)
                 if isinstance(item, tuple):
-                    publish = publisher.publish(item[0], **{**self._common, **item[1]})
+                    body, own = item
+                    publish = publisher.publish(body, **{**self._common, **own})
                 else:
                     publish = publisher.publish(item, **self._common)
             except StopIteration:
@@ -94,13 +103,15 @@ class Bulk:
                 self._broken = Failure()
                 self._exhausted = True
             else:
-                self._outstanding += 1
-                publish.addCallbacks(self._done, self._failed, errbackArgs=(self._total,))
-                self._total += 1
-                if publisher.waiting:
-                    publisher.when_ready().addCallback(self._take)
-                    return
+                self._watch(publish)
         self._finish()
+
+    def _watch(self, publish: Deferred[Any]) -> None:
+        self._outstanding += 1
+        self._at_once = True
+        publish.addCallbacks(self._done, self._failed, errbackArgs=(self._total,))
+        self._at_once = False
+        self._total += 1
 
     def _done(self, _: object) -> None:
         self._outstanding -= 1
@@ -110,6 +121,9 @@ class Bulk:
     def _failed(self, failure: Failure, position: int) -> None:
         assert isinstance(failure.value, AMQPError)
         self._failures[position] = failure.value
+        if self._at_once and isinstance(failure.value, NotPublished):
+            self._exhausted = True  # it takes no more, and what is left may have no end
+            self._complete = False
         self._done(None)
 
     def _finish(self) -> None:
@@ -118,7 +132,7 @@ class Bulk:
         if self._broken is not None:
             self.summary.errback(self._broken)
         else:
-            self.summary.callback(Summary(self._total, tuple(sorted(self._failures.items()))))
+            self.summary.callback(Summary(self._total, tuple(sorted(self._failures.items())), self._complete))
 
     def _cancelled(self, _: object) -> None:
         self._exhausted = True

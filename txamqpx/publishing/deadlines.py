@@ -19,7 +19,8 @@ class ConfirmDeadlines:
 
     Every so often it notes the number that the next publish will get.  When a note is as old as the
     limit, all below that number are too late: a publish is given up after the limit at the earliest,
-    and an eighth of it later at the latest.
+    and an eighth of it later at the latest.  The time in which the broker does not read, or our own reactor
+    stands still and what the broker said lies unread, does not count.
 
     Args:
         clock: What tells the time.
@@ -41,6 +42,7 @@ class ConfirmDeadlines:
         self._expired = expired
         self._notes: deque[tuple[float, int]] = deque()
         self._timer: IDelayedCall | None = None
+        self._due = 0.0
         self._suspended: float | None = None
 
     @property
@@ -51,7 +53,9 @@ class ConfirmDeadlines:
     def start(self) -> None:
         """Begin to take notes, if that is not so already."""
         if not self.running:
-            self._timer = self._clock.callLater(self._limit / _PARTS, self._tick)
+            part = self._limit / _PARTS
+            self._due = self._clock.seconds() + part
+            self._timer = self._clock.callLater(part, self._tick)
 
     def stop(self) -> None:
         """Forget everything."""
@@ -68,10 +72,12 @@ class ConfirmDeadlines:
     def resume(self) -> None:
         """Let the time go on."""
         if self._suspended is not None:
-            lost = self._clock.seconds() - self._suspended
+            self._forgive(self._clock.seconds() - self._suspended)
             self._suspended = None
-            self._notes = deque((when + lost, number) for when, number in self._notes)
             self.start()
+
+    def _forgive(self, lost: float) -> None:
+        self._notes = deque((when + lost, number) for when, number in self._notes)
 
     def _cancel(self) -> None:
         if self._timer is not None:
@@ -85,10 +91,13 @@ class ConfirmDeadlines:
             self._notes.clear()
             return
         now = self._clock.seconds()
+        late = now - self._due
+        if late > self._limit / _PARTS:
+            self._forgive(late)
         self._notes.append((now, number))
         self.start()
-        late = 0
+        expired = 0
         while self._notes[0][0] <= now - self._limit:
-            late = self._notes.popleft()[1]
-        if late:
-            self._expired(late)
+            expired = self._notes.popleft()[1]
+        if expired:
+            self._expired(expired)

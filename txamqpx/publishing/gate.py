@@ -15,13 +15,15 @@ on a fresh one; of the others nobody knows.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from operator import itemgetter
 from typing import Any
 
 from attrs import define
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txamqpx.channel import Channel
@@ -30,18 +32,25 @@ from txamqpx.errors import (
     AMQPError,
     Closed,
     ConfirmTimeout,
+    ConnectionClosed,
     GateTimeout,
     NotPublished,
     OutboxFull,
+    OutcomeUnknown,
     caused,
 )
-from txamqpx.protocol.confirms import Entry
+from txamqpx.protocol.confirms import ConfirmLedger, Entry
 from txamqpx.publishing.deadlines import ConfirmDeadlines
+from txamqpx.publishing.flushes import Flushes
 from txamqpx.publishing.turns import Barrier, Content, Mark, Predecessors, Publish
 from txamqpx.spec.amqp0_9_1 import BasicProperties
 from txamqpx.writer import HIGH_WATER
 
 __all__ = ["Gate", "Limits"]
+
+
+# How finely it is told how long somebody has waited for his turn: the limit, divided by this.
+_PARTS = 8
 
 
 @define
@@ -69,8 +78,11 @@ class Gate:
         core: The channel's core, to be used only while it is ready.
         entries: What waits for the broker's word.
         proven: Exchanges that have taken a message of ours.
+        waiting: How many messages wait for their turn.
         moved: How many messages were sent again because the channel was closed before their turn.
     """
+
+    log = Logger()
 
     def __init__(
         self,
@@ -85,6 +97,7 @@ class Gate:
         self.core: Any = None
         self.entries: dict[int, Entry] = {}
         self.proven: set[str] = set()
+        self.waiting = 0
         self.moved = 0
         self.predecessors = predecessors
         self.limits = limits
@@ -94,16 +107,17 @@ class Gate:
         self._confirm = confirm
         self._risky = risky
         self._channel: Channel | None = None
-        self._line: deque[Publish | Barrier | Mark] = deque()
-        self.waiting = 0
+        self._ledger = ConfirmLedger()
+        # In a dict, as anybody in it may leave at any time.
+        self._line: OrderedDict[Publish | Barrier | Mark, None] = OrderedDict()
         self._waiting_bytes = 0
         self._barrier: Barrier | None = None
-        self._barrier_at = 0
-        # The message that travels alone.
-        self._alone: Publish | None = None
-        # What is to be sent again when we hear that the channel has ended.
-        self._again: list[Publish] = []
-        self._flushes: deque[tuple[int, Mark]] = deque()
+        # Number and exchange of the message that travels alone.
+        self._alone: tuple[int, str] | None = None
+        self._flushes = Flushes()
+        # What is to be sent again when we hear that the channel has ended, and its number there.
+        self._again: dict[Publish, int] = {}
+        self._failing: Iterator[tuple[int, Entry]] | None = None
         # Why nobody else is let in, and why nothing goes out.
         self._shut: AMQPError | None = None
         self._closed: AMQPError | None = None
@@ -114,7 +128,7 @@ class Gate:
             self._clock, limits.confirm_timeout, self._position, self._unconfirmed
         )
         protocol.on_blocked.append(self._blocking_changed)
-        protocol.when_closed().addCallback(self._connection_ended)
+        self._watch = protocol.when_closed().addCallbacks(self.close, lambda failure: None)
 
     # ----------------------------------------------------------------------- the line
 
@@ -129,57 +143,60 @@ class Gate:
             full = f"{self.waiting} messages of {self._waiting_bytes} bytes wait for their turn already"
             publish.give_up(OutboxFull(full))
             return
+        self._outbox.wake()  # which raises on a foreign thread: before anything is changed
         self._mind_predecessors()
         self._enter(publish)
-        self._line.append(publish)
+        self._line[publish] = None
+        self.ready = False  # whoever comes from now on stands behind this one
         self.pump()
 
     def mark(self, *, settled: bool) -> Deferred[None]:
         """Return a Deferred that fires when all publishes so far have passed, or also have their outcomes."""
-        mark = Mark(settled)
-        self._line.append(mark)
+        if self._closed is not None:
+            return succeed(None)
+        mark = Mark(settled, Deferred(lambda _: self._forget(mark)))
+        self._line[mark] = None
         self.pump()
         return mark.deferred
 
+    def _forget(self, mark: Mark) -> None:
+        self._line.pop(mark, None)
+        self._flushes.forget(mark)
+
     def _mind_predecessors(self) -> None:
         made = self.predecessors.made
-        if not self.predecessors.unfinished or (self._barrier is not None and self._barrier_at == made):
+        if not self.predecessors.unfinished or (self._barrier is not None and self._barrier.made == made):
             return
-        barrier = self._barrier = Barrier()
-        self._barrier_at = made
-        self._line.append(barrier)
+        barrier = self._barrier = Barrier(made)
+        self._line[barrier] = None
         self.predecessors.when_idle().addCallback(self._passable, barrier)
 
     def _passable(self, _: object, barrier: Barrier) -> None:
-        barrier.called = True
+        self._line.pop(barrier, None)
         if self._barrier is barrier:
             self._barrier = None
         self.pump()
 
     def pump(self) -> None:
         """Let through whoever may pass."""
-        if self._pumping:
+        if self._pumping or self._closed is not None:
             return
-        self._pumping = True
-        line = self._line
+        if self._alone is not None and self._alone[0] not in self.entries:
+            self._prove(self._alone)
         reached: list[Mark] = []
+        self._pumping = True
         try:
-            while line:
-                first = line[0]
+            while self._line:
+                first = next(iter(self._line))
                 if isinstance(first, Mark):
-                    line.popleft()
-                    if first.settled and self._oldest() is not None:
-                        self._flushes.append((self._next_number(), first))
+                    del self._line[first]
+                    if first.settled and not self._flushes.settled:
+                        self._flushes.add(first)
                     else:
                         reached.append(first)
-                elif first.called:
-                    line.popleft()
-                elif isinstance(first, Barrier) or not self._has_channel(first) or not self._may_pass(first):
-                    if not first.called:
-                        break
+                elif isinstance(first, Barrier) or not self._may_pass(first):
+                    break
                 else:
-                    self._leave(first)
-                    line.popleft()
                     self._send(first)
         finally:
             self._pumping = False
@@ -193,25 +210,30 @@ class Gate:
         self._waiting_bytes += len(publish.content[0])
 
     def _leave(self, publish: Publish) -> None:
+        self._line.pop(publish, None)
+        self._again.pop(publish, None)
         publish.since = None
         self.waiting -= 1
         self._waiting_bytes -= len(publish.content[0])
+        del publish.content  # the ledger has it, or nobody needs it any more
 
     def _may_pass(self, publish: Publish) -> bool:
-        alone = self._alone is not None or self._is_risky(publish.content)
-        return self._obstacle() is None and not (alone and self.entries)
+        return self._obstacle() is None and (self._flushes.settled or not self._is_risky(publish.content))
 
     def _is_risky(self, content: Content) -> bool:
         return self._confirm and (content[1] not in self.proven or self._risky(content))
 
     def _obstacle(self) -> str | None:
         """Return why nothing can be sent at the moment, or None."""
-        if self._channel is None or self._channel.core.error is not None:
-            return "the channel is being replaced"
+        channel = self._channel
         if self._protocol.blocked is not None:
             return f"the broker has blocked the connection: {self._protocol.blocked}"
-        if not self._channel.flow_active:
+        if channel is not None and channel.core.error is not None:
+            return "the channel is being replaced"
+        if channel is not None and not channel.flow_active:
             return "the broker has asked for a pause (channel.flow)"
+        if self._alone is not None:
+            return "a message before it travels alone, as it may cost the channel"
         if len(self.entries) >= self.limits.outstanding:
             return f"{len(self.entries)} messages wait for confirms"
         if self._outbox.size > HIGH_WATER:
@@ -229,162 +251,160 @@ class Gate:
         self.pump()
 
     def _send(self, publish: Publish) -> None:
-        if self._is_risky(publish.content):
-            self._alone = publish
+        content = publish.content
+        exchange, risky = content[1], self._is_risky(content)
+        self._leave(publish)
         try:
-            waits = self.core.publish(publish, *publish.content)
+            self._open()
+            waits = self.core.publish(publish, *content)
         except AMQPError as error:
-            self._alone = None
-            publish.give_up(error)
+            not_sent = error if isinstance(error, NotPublished) else caused(NotPublished(str(error)), error)
+            publish.give_up(not_sent)
             return
         if not waits:
-            self.proven.add(publish.content[1])
+            self.proven.add(exchange)
             publish.callback(None)
+        elif risky:
+            self._alone = (self._ledger.next_seq - 1, exchange)
 
     def _look(self) -> None:
         """See whether the next publish can take the short way, and what there is to wait for."""
-        if self._confirm and self.entries and self._protocol.blocked is None:
+        blocked = self._protocol.blocked is not None
+        if self.entries and not blocked:
             self._deadlines.start()
         self.ready = (
             not self._line
             and self._shut is None
             and self._channel is not None
-            and self._protocol.blocked is None
             and self._channel.flow_active
+            and not blocked
             and self._alone is None
             and (self._deadlines.running or not self._confirm)
         )
-        if self._timer is None:
-            self._await_the_first()
-
-    def _oldest(self) -> int | None:
-        """Return the number of the first publish that has no outcome."""
-        return next((number for number, entry in self.entries.items() if not entry[0].called), None)
+        if self.waiting and self._timer is None:
+            self._timer = self._clock.callLater(self.limits.gate_timeout / _PARTS, self._out_of_patience)
 
     def affects(self, concerns: Callable[[str, str], bool]) -> bool:
         """Tell whether ``concerns`` (exchange and routing key) holds for a publish without an outcome."""
-        waiting = [one for one in self._line if isinstance(one, Publish) and not one.called]
-        sent = [_content(entry) for entry in self.entries.values() if not entry[0].called]
-        return any(concerns(content[1], content[2]) for content in [*sent, *(one.content for one in waiting)])
+        sent = (entry[2:4] for entry in self.entries.values() if not entry[0].called)
+        if any(concerns(exchange, routing_key) for exchange, routing_key in sent):
+            return True
+        waiting = (one.content for one in self._line if isinstance(one, Publish))
+        return any(concerns(content[1], content[2]) for content in waiting)
 
     # ----------------------------------------------------------------------- outcomes
 
-    def outcome(self, publish: Publish, failure: Failure) -> Failure | None:
-        """Return what ``publish`` shall fail with, or None if it stays in the line."""
-        if publish.since is not None:
+    def failed(self, publish: Publish, failure: Failure) -> None:
+        """Let ``publish`` fail, unless it can still be sent."""
+        waited = publish.since is not None
+        if waited:
             self._leave(publish)
-            error = publish.reason or NotPublished("it was cancelled before it was sent")
-            return Failure(error) if failure.check(CancelledError) else failure
         if failure.check(CancelledError):
-            return failure if publish.reason is None else Failure(publish.reason)
-        if failure.check(NotPublished) and self._closed is None and self._protocol.core.error is None:
-            self._again.append(publish)
-            return None
-        return failure
+            error = publish.reason
+            if error is None and waited:
+                error = NotPublished("it was cancelled before it was sent")
+            publish.end(failure if error is None else Failure(error))
+            self._flushes.fire()
+            self.pump()  # it may have been in somebody's way
+        elif failure.check(NotPublished) and self._closed is None and self._protocol.core.error is None:
+            self._send_again(publish)
+        else:
+            publish.end(failure)
+
+    def _send_again(self, publish: Publish) -> None:
+        if self._failing is None:
+            self._failing = iter(self.entries.items())
+        # They fail in the order in which they were sent.
+        number, entry = next(found for found in self._failing if found[1][0] is publish)
+        publish.content = _content(entry)
+        self._again[publish] = number
+        self._enter(publish)
 
     def _position(self) -> int:
         if self.entries:
-            return self._next_number()
+            return self._ledger.next_seq
         self.ready = False  # whoever publishes next has to start the deadlines again
         return 0
 
     def _unconfirmed(self, number: int) -> None:
         """Give up the publishes below ``number``."""
+        if self._alone is not None and self._alone[0] < number:
+            self._prove(self._alone)  # it did not cost the channel, and holds up the others
         late: list[Publish] = [entry[0] for seq, entry in self.entries.items() if seq < number]
         for publish in late:
-            if publish is self._alone:  # it did not cost the channel, and holds up the others
-                self._prove(publish)
             publish.give_up(ConfirmTimeout(self.limits.confirm_timeout))
-        self._fire_flushes()
         self.pump()
-
-    def _fire_flushes(self) -> None:
-        oldest = self._oldest()
-        while self._flushes and (oldest is None or self._flushes[0][0] <= oldest):
-            self._flushes.popleft()[1].fire()
-
-    def _await_the_first(self) -> None:
-        """Arrange that whoever waits for his turn does not wait for ever."""
-        waiting = (one for one in self._line if isinstance(one, Publish) and not one.called)
-        first = next(waiting, None)
-        if first is not None and first.since is not None:
-            delay = first.since + self.limits.gate_timeout - self._clock.seconds()
-            self._timer = self._clock.callLater(max(0.0, delay), self._out_of_patience)
 
     def _out_of_patience(self) -> None:
         self._timer = None
         longest = self._clock.seconds() - self.limits.gate_timeout
-        why = self.why()
-        for one in tuple(self._line):
-            if isinstance(one, Publish) and one.since is not None:
-                if one.since > longest:
-                    break
+        line = [one for one in self._line if isinstance(one, Publish)]
+        why = self.why() if line else ""
+        for one in line:
+            if one.since is not None and one.since <= longest:  # it may have passed, or left, meanwhile
                 one.give_up(GateTimeout(self.limits.gate_timeout, why))
         self.pump()
 
     def why(self) -> str:
         """Return what the first in the line waits for."""
-        if isinstance(self._line[0], Barrier):
+        if isinstance(next(iter(self._line)), Barrier):
             return "an operation that was called before it has not ended"
-        return self._obstacle() or "a message before it travels alone, as it may cost the channel"
+        return self._obstacle() or "it travels alone, as it may cost the channel, and others are on the way"
 
     # ----------------------------------------------------------------------- the channel
 
-    def _has_channel(self, publish: Publish) -> bool:
+    def _open(self) -> None:
+        """Open a channel if there is none.
+
+        Raises:
+            AMQPError: That is impossible.
+        """
         if self._channel is not None:
-            return True
-        try:
-            channel = self._protocol.new_channel()
-        except AMQPError as error:
-            publish.give_up(caused(NotPublished(str(error)), error))
-            return False
-        self._channel = channel
-        self.core = channel.core
+            return
+        channel = self._protocol.new_channel()
         if self._confirm:
             channel.confirm_select().addErrback(lambda failure: None)  # the channel's end says it all
-            assert channel.core.confirms is not None
-            self.entries = channel.core.confirms.entries
+            if channel.core.confirms is None:
+                channel.close()
+                raise OutboxFull("too much waits to be written for a channel to be opened")
+            self._ledger = channel.core.confirms
+            self.entries = self._ledger.entries
+            self._flushes.begin(self._ledger)
             channel.on_confirms = self._heard
+        self._channel = channel
+        self.core = channel.core
         channel.on_flow = self.pump
         channel.when_closed().addCallback(self._ended)
-        return True
 
     def _ended(self, reason: AMQPError) -> None:
         self._channel = None
-        entries, self.entries = self.entries, {}
+        self.entries = {}
         self.ready = False
         self._alone = None
+        self._failing = None
         self._deadlines.stop()
         if isinstance(reason, Closed) and reason.exchange is not None:
             self.proven.discard("" if reason.exchange == "amq.default" else reason.exchange)
-        again, self._again = self._again, []
-        if again:
-            contents = {entry[0]: _content(entry) for entry in entries.values()}
-            for publish in again:
-                publish.content = contents[publish]
-                self._enter(publish)
-            self.moved += len(again)
-        marks = [mark for _, mark in self._flushes]
-        self._flushes.clear()
-        self._line.extendleft(reversed([*again, *marks]))
+        if not self._confirm and not isinstance(reason, ConnectionClosed) and self._closed is None:
+            self.log.warn("messages published without confirms may be lost: {reason}", reason=reason)
+        self.moved += len(self._again)
+        first: list[tuple[Mark | Publish, int]] = [*self._flushes.take(), *self._again.items()]
+        self._flushes.begin(ConfirmLedger())
+        self._again.clear()
+        for one, _ in reversed(sorted(first, key=itemgetter(1))):  # a mark precedes what has its number
+            self._line[one] = None
+            self._line.move_to_end(one, last=False)
         self.pump()
 
     def _heard(self) -> None:
         """Take note that the broker has spoken of publishes."""
-        if self._alone is not None and not self.entries:
-            self._prove(self._alone)
-        if self._flushes:
-            self._fire_flushes()
+        self._flushes.fire()
         if self._line or not self.ready:
             self.pump()
 
-    def _prove(self, publish: Publish) -> None:
-        self.proven.add(publish.content[1])
+    def _prove(self, alone: tuple[int, str]) -> None:
+        self.proven.add(alone[1])
         self._alone = None
-
-    def _next_number(self) -> int:
-        number: int = self.core.confirms.next_seq
-        return number
 
     def _blocking_changed(self) -> None:
         if self._protocol.blocked is not None:
@@ -393,9 +413,6 @@ class Gate:
         else:
             self._deadlines.resume()
             self.pump()
-
-    def _connection_ended(self, reason: AMQPError) -> None:
-        self.close(reason)
 
     def shut(self, reason: AMQPError) -> None:
         """Let nobody else stand in the line."""
@@ -411,19 +428,23 @@ class Gate:
             return succeed(None)
         self.shut(reason)
         self._closed = reason
+        self._watch.cancel()
         self._deadlines.stop()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._protocol.on_blocked.remove(self._blocking_changed)
-        line, self._line = self._line, deque()
-        for one in line:
-            if isinstance(one, Publish) and not one.called:
-                one.give_up(caused(NotPublished(f"it was not sent before the end: {reason}"), reason))
-        for one in [*line, *(mark for _, mark in self._flushes)]:
-            if isinstance(one, Mark):
-                one.fire()
-        self._flushes.clear()
+        marks = [
+            *(one for one in self._line if isinstance(one, Mark)),
+            *(mark for mark, _ in self._flushes.take()),
+        ]
+        for waiting in [*self._again, *(one for one in self._line if isinstance(one, Publish))]:
+            waiting.give_up(caused(NotPublished(f"it was not sent before the end: {reason}"), reason))
+        for entry in tuple(self.entries.values()):
+            entry[0].give_up(caused(OutcomeUnknown(f"no confirm came before the end: {reason}"), reason))
+        self._line.clear()
+        for mark in marks:
+            mark.fire()
         return succeed(None) if self._channel is None else self._channel.close()
 
 

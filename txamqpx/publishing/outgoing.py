@@ -67,9 +67,22 @@ class Outgoing:
         self._login = login
         self._impersonate = impersonate
         self._tuning = tuning
+        #: Whether properties can be foreign at all.
+        self.wary = impersonate or login is None
         #: What was prepared last, and what came of it: the same is to be given again to the same.
         self.given: object = _NOTHING
         self.prepared = BasicProperties()
+
+    def merge(self, properties: BasicProperties | None, fields: PropertyFields) -> BasicProperties | None:
+        """Return properties that are to be prepared for each of many messages.
+
+        Raises:
+            EncodeError: As ``prepare``.
+        """
+        self.prepare(properties, fields)
+        if not fields:
+            return properties
+        return BasicProperties(**fields) if properties is None else properties.replace(**fields)
 
     def prepare(self, properties: BasicProperties | None, fields: PropertyFields) -> BasicProperties:
         """Return properties that are ready to be sent.
@@ -112,5 +125,5 @@ class Outgoing:
                 raise EncodeError("must be a list of routing keys", f"basic property headers > {name}")
 
     def is_foreign(self, properties: BasicProperties) -> bool:
-        """Tell whether the broker may refuse ``properties``: they name a user who we are not."""
-        return self._impersonate and properties.user_id not in (None, self._login)
+        """Tell whether the broker may refuse ``properties``: they name a user who we may not be."""
+        return properties.user_id not in (None, self._login)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sized
 from typing import Protocol
 
-from attrs import define, field
+from attrs import define
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
@@ -36,8 +36,8 @@ class Predecessors(Protocol):
 class Judge(Protocol):
     """Decides what a publish fails with, which is its gate."""
 
-    def outcome(self, publish: Publish, failure: Failure) -> Failure | None:
-        """Return what ``publish`` shall fail with, or None if it stays in the line."""
+    def failed(self, publish: Publish, failure: Failure) -> None:
+        """Let ``publish`` fail, unless it can still be sent."""
 
 
 class Publish(Deferred[Confirmed | None]):
@@ -47,7 +47,7 @@ class Publish(Deferred[Confirmed | None]):
     """
 
     gate: Judge
-    #: Only of one that stands, or stood, in the line: one that went out at once is in the ledger.
+    #: Only of one that waits for its turn: of one that was sent it is in the ledger.
     content: Content
     #: When it began to wait for its turn; None once it was handed to the channel.
     since: float | None = None
@@ -57,21 +57,31 @@ class Publish(Deferred[Confirmed | None]):
     def errback(self, fail: Failure | BaseException | None = None) -> None:
         """Fail, unless the message can still be sent."""
         assert isinstance(fail, Failure)
-        outcome = fail if self.called else self.gate.outcome(self, fail)
-        if outcome is not None:
-            super().errback(outcome)
+        if self.called:
+            self.end(fail)
+        else:
+            self.gate.failed(self, fail)
+
+    def end(self, failure: Failure) -> None:
+        """Fail for good."""
+        super().errback(failure)
 
     def give_up(self, reason: AMQPError) -> None:
-        """Fail with ``reason``; what the broker says later is not heard."""
-        self.reason = reason
-        self.cancel()
+        """Fail with ``reason``, if there is no outcome yet; what the broker says later is not heard."""
+        if not self.called:  # or what a callback has returned would be cancelled
+            self.reason = reason
+            self.cancel()
 
 
 @define(eq=False)
 class Barrier:
-    """A place in the line that is passed when something else has ended."""
+    """A place in the line of which nobody passes until what was called before has ended.
 
-    called: bool = False
+    Attributes:
+        made: How much had been called.
+    """
+
+    made: int
 
 
 @define(eq=False)
@@ -79,7 +89,7 @@ class Mark:
     """A place in the line: fires when it is reached, or when all before it have their outcomes."""
 
     settled: bool
-    deferred: Deferred[None] = field(factory=Deferred)
+    deferred: Deferred[None]
 
     def fire(self) -> None:
         """Tell whoever still waits for it."""
