@@ -286,11 +286,9 @@ class Gate:
 
     def affects(self, concerns: Callable[[str, str], bool]) -> bool:
         """Tell whether ``concerns`` (exchange and routing key) holds for a publish without an outcome."""
-        sent = (entry[2:4] for entry in self.entries.values() if not entry[0].called)
-        if any(concerns(exchange, routing_key) for exchange, routing_key in sent):
+        if any(concerns(*entry[2:4]) for entry in self.entries.values() if not entry[0].called):
             return True
-        waiting = (one.content for one in self._line if isinstance(one, Publish))
-        return any(concerns(content[1], content[2]) for content in waiting)
+        return any(concerns(*one.content[1:3]) for one in self._line if isinstance(one, Publish))
 
     # ----------------------------------------------------------------------- outcomes
 
@@ -330,17 +328,15 @@ class Gate:
         """Give up the publishes below ``number``."""
         if self._alone is not None and self._alone[0] < number:
             self._prove(self._alone)  # it did not cost the channel, and holds up the others
-        late: list[Publish] = [entry[0] for seq, entry in self.entries.items() if seq < number]
-        for publish in late:
-            publish.give_up(ConfirmTimeout(self.limits.confirm_timeout))
+        for late in [entry[0] for seq, entry in self.entries.items() if seq < number]:
+            late.give_up(ConfirmTimeout(self.limits.confirm_timeout))
         self.pump()
 
     def _out_of_patience(self) -> None:
         self._timer = None
         longest = self._clock.seconds() - self.limits.gate_timeout
-        line = [one for one in self._line if isinstance(one, Publish)]
-        why = self.why() if line else ""
-        for one in line:
+        why = self.why() if self._line else ""
+        for one in [one for one in self._line if isinstance(one, Publish)]:
             if one.since is not None and one.since <= longest:  # it may have passed, or left, meanwhile
                 one.give_up(GateTimeout(self.limits.gate_timeout, why))
         self.pump()
@@ -391,7 +387,8 @@ class Gate:
         first: list[tuple[Mark | Publish, int]] = [*self._flushes.take(), *self._again.items()]
         self._flushes.begin(ConfirmLedger())
         self._again.clear()
-        for one, _ in reversed(sorted(first, key=itemgetter(1))):  # a mark precedes what has its number
+        first.sort(key=itemgetter(1))  # a mark stays before what has its number
+        for one, _ in reversed(first):
             self._line[one] = None
             self._line.move_to_end(one, last=False)
         self.pump()
