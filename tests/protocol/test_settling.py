@@ -131,6 +131,23 @@ def test_tags_that_do_not_rise_are_the_brokers_mistake(tag: int) -> None:
     assert len(kept) == 1
 
 
+@pytest.mark.covers("T-CON-16")
+def test_direct_replies_take_no_tags_away() -> None:
+    """RabbitMQ numbers them all like the delivery that comes next."""
+    kept, _ = ledger(1)
+    for _ in range(3):
+        kept.add(delivery(2, no_ack=True))
+    kept.add(delivery(2))
+    kept.settle(2, False)
+    with pytest.raises(RemoteProtocolError, match="delivery tag 2 came after 2"):
+        kept.add(delivery(2, no_ack=True))
+    kept.add(delivery(5, no_ack=True))
+    with pytest.raises(AlreadySettled):
+        kept.settle(4, False)
+    with pytest.raises(UnknownDelivery):
+        kept.settle(6, True)
+
+
 @pytest.mark.covers("T-ACK-04")
 def test_what_is_forgotten_is_stale() -> None:
     kept, deliveries = ledger(1, 2)

@@ -29,11 +29,13 @@ class _Stale(dict[int, Delivered]):
 class UnsettledLedger:
     """Deliveries by tag, in the order of their arrival."""
 
-    __slots__ = ("_deliveries", "_last", "_undoable")
+    __slots__ = ("_deliveries", "_free", "_last", "_undoable")
 
     def __init__(self) -> None:
         self._deliveries: dict[int, Delivered] = {}
         self._last = 0
+        # The number of the last that needed no settling.
+        self._free = 0
         # In a transaction settling is only a wish until the commit.
         self._undoable: list[Delivered] | None = None
 
@@ -47,16 +49,21 @@ class UnsettledLedger:
     def add(self, delivery: Delivered) -> None:
         """Note a delivery.
 
+        RabbitMQ gives a direct reply the tag that the next delivery on the channel will have, which may be
+        a direct reply as well: so what needs no settling takes no tag away.
+
         Raises:
-            RemoteProtocolError: Its tag is not above all tags before it.
+            RemoteProtocolError: Its tag is not above all before it that were to be settled.
         """
         tag = delivery.delivery_tag
         if tag <= self._last:
             raise RemoteProtocolError(
                 f"delivery tag {tag} came after {self._last}", operation="basic.deliver"
             )
-        self._last = tag
-        if not delivery.settled:
+        if delivery.settled:
+            self._free = tag
+        else:
+            self._last = tag
             self._deliveries[tag] = delivery
 
     def settle(self, tag: int, multiple: bool) -> None:
@@ -74,7 +81,7 @@ class UnsettledLedger:
             if self._undoable is not None:
                 self._undoable.append(delivery)
             return
-        if tag > self._last:
+        if tag > max(self._last, self._free):
             raise UnknownDelivery(f"the channel has given out no delivery tag {tag}", reply_code=406)
         covered = [one for one in self._deliveries if one <= tag] if tag else list(self._deliveries)
         if tag and not covered:
@@ -103,7 +110,7 @@ class UnsettledLedger:
         return None
 
     def _refusal(self, tag: int) -> UnknownDelivery | AlreadySettled:
-        if 0 < tag <= self._last:
+        if 0 < tag <= max(self._last, self._free):
             return AlreadySettled(f"delivery tag {tag} is settled, or needed no settling", reply_code=406)
         return UnknownDelivery(f"the channel has given out no delivery tag {tag}", reply_code=406)
 
@@ -150,7 +157,8 @@ class WatchedLedger(UnsettledLedger):
 
     def __init__(self, ledger: UnsettledLedger) -> None:
         super().__init__()
-        self._deliveries, self._last, self._undoable = ledger._deliveries, ledger._last, ledger._undoable
+        self._deliveries, self._undoable = ledger._deliveries, ledger._undoable
+        self._last, self._free = ledger._last, ledger._free
         self.listeners: list[Callable[[int], object]] = []
         self.places: dict[int, StackSummary] | None = None
 
