@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from txamqpx.spec.amqp0_9_1 import (
     QueuePurge,
 )
 from txamqpx.spec.base import Method
+from txamqpx.spec.wire import RawTimestamp
 
 REFUSED = "refused"
 WARNED = "warned"
@@ -239,6 +241,15 @@ def test_what_a_type_of_queue_cannot_do(method: Method, queue_type: str, part: s
 
 def test_a_consumer_of_a_stream_without_a_known_limit_is_let_through() -> None:
     assert lint.check(BasicConsume("q", arguments={"x-stream-offset": "1h"}), queue_type="stream") == []
+
+
+@pytest.mark.covers("T-CON-15")
+def test_where_a_consumer_of_a_stream_may_begin() -> None:
+    moments = (datetime(2020, 1, 1, tzinfo=UTC), RawTimestamp(5), b"first")
+    for good in ("first", "last", "next", "1h", "30D", 0, 5, 2**40, *moments):
+        assert verdict(BasicConsume("q", arguments={"x-stream-offset": good}), queue_type="stream") == FINE
+    for wrong in ("5", "firsts", "1w", "-1h", "", True, 1.5, None, [1]):
+        assert verdict(BasicConsume("q", arguments={"x-stream-offset": wrong})) == REFUSED
 
 
 @pytest.mark.parametrize(

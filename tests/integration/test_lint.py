@@ -101,6 +101,11 @@ def refused(kind: str | None = None, error: Error = PreconditionFailed, **rest: 
     return queue(kind, old=error, new=error, **rest)
 
 
+def argument(name: str, value: Any) -> dict[str, Any]:
+    """Return an argument for the two above whose name is not written there."""
+    return {name: value}
+
+
 BOTH = "3.10 4.3"
 NON_DURABLE = {"durable": False}
 TEMPORARY = {"durable": False, "exclusive": True, "auto_delete": True}
@@ -151,7 +156,7 @@ CASES: dict[str, list[Case]] = {
     ],
     "time to live, idle time, lengths": [
         *(
-            refused(kind, **{name: value})
+            refused(kind, **argument(name, value))
             for kind in (None, "quorum")
             for name in ("message_ttl", "expires", "max_length", "max_length_bytes")
             for value in (-1, True, "5", 5.0, None, Decimal(5))
@@ -211,7 +216,7 @@ CASES: dict[str, list[Case]] = {
     ],
     "arguments of other types": [
         *(
-            refused("classic", **{name: value})
+            refused("classic", **argument(name, value))
             for name, value in {
                 "delivery_limit": 5,
                 "max_in_memory_length": 5,
@@ -224,7 +229,7 @@ CASES: dict[str, list[Case]] = {
             }.items()
         ),
         *(
-            refused("quorum", **{name: value})
+            refused("quorum", **argument(name, value))
             for name, value in {
                 "initial_cluster_size": 1,
                 "max_age": "1h",
@@ -232,7 +237,7 @@ CASES: dict[str, list[Case]] = {
             }.items()
         ),
         *(
-            refused("stream", **{name: value})
+            refused("stream", **argument(name, value))
             for name, value in {
                 "expires": 1000,
                 "message_ttl": 1000,
@@ -282,7 +287,7 @@ CASES: dict[str, list[Case]] = {
     ],
     "arguments that came later": [
         *(
-            queue("quorum", **{name: value}, warned="3.10")
+            queue("quorum", **argument(name, value), warned="3.10")
             for name, value in {
                 "consumer_timeout": 60_000,
                 "consumer_disconnected_timeout": 60_000,
@@ -293,7 +298,7 @@ CASES: dict[str, list[Case]] = {
         ),
         queue("stream", stream_filter_size_bytes=16, warned="3.10"),
         *(
-            queue(kind, **{name: value}, new=PreconditionFailed, warned="3.10")
+            queue(kind, **argument(name, value), new=PreconditionFailed, warned="3.10")
             for kind, name, value in (
                 ("classic", "consumer_timeout", 60_000),
                 ("stream", "consumer_timeout", 60_000),
@@ -495,7 +500,7 @@ def test_of_an_unknown_release_only_what_all_refuse_is_refused(subject: str) -> 
     assert [case for case in refused if case.old is None or case.new is None] == []
 
 
-# --------------------------------------------------------------------------- what is only warned of, or configured
+# --------------------------------------------------------------------------- what is only warned of
 
 
 @pytest.mark.covers("T-QOS-03")

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import attrs
 import pytest
 import pytest_twisted
+from twisted.internet.defer import Deferred
 
 from tests.brokers_plugin import Vhost
 from tests.integration.support import all_of, another, depth, failure_of, needs, release_of
 from txamqpx.channel import Channel
 from txamqpx.errors import PreconditionFailed
 from txamqpx.spec.amqp0_9_1 import BasicProperties
+from txamqpx.spec.base import Request
 from txamqpx.topology import Binding, Exchange, Queue, Topology
 
 # --------------------------------------------------------------------------- values
 
 HOUR = timedelta(hours=1)
+
+
+def declare(channel: Channel, value: Exchange | Queue) -> Deferred[Any]:
+    """Send the request of a value."""
+    request: Request[Any] = value.method()
+    return channel.call(request)
+
 
 VALUES: dict[str, Exchange | Queue] = {
     "direct": Exchange.direct("thing"),
@@ -82,8 +92,8 @@ VALUES: dict[str, Exchange | Queue] = {
 async def test_a_value_is_declared_and_declared_again(vhost: Vhost, channel: Channel, what: str) -> None:
     value = VALUES[what]
     needs(vhost.node, "4.3" if "4.3" in what else "3.10", "has it")
-    for request in (value.method(), value.method(), attrs.evolve(value, passive=True).method()):
-        await channel.call(request)
+    for each in (value, value, attrs.evolve(value, passive=True)):
+        await declare(channel, each)
     assert value.check(release_of(vhost.node)) == []
 
 
@@ -98,8 +108,8 @@ async def test_a_declaration_that_differs_says_in_what(channel: Channel) -> None
         (Exchange.topic("e"), Exchange.direct("e"), "type", "direct", "topic"),
         (Exchange.topic("f"), Exchange.topic("f", internal=True), "internal", "true", "false"),
     ):
-        await channel.call(value.method())
-        refused = (await another(channel)).call(other.method())
+        await declare(channel, value)
+        refused = declare(await another(channel), other)
         error = await failure_of(refused, PreconditionFailed)
         assert (error.argument, error.received, error.current) == (argument, received, current)
 
@@ -129,7 +139,8 @@ async def test_a_topology_in_one_go(channel: Channel) -> None:
     await all_of(channel.call(exchange.method()) for exchange in topology.exchanges)
     (name,) = [(await channel.call(queue.method())).queue for queue in topology.queues]
     for binding in topology.bindings:
-        await channel.call(binding.method(name))
+        bind: Request[Any] = binding.method(name)
+        await channel.call(bind)
     await channel.confirm_select()
     for kind, key in (("fruit", "a.x"), ("stone", "b.x"), ("fruit", "c.x")):
         properties = BasicProperties(headers={"kind": kind})
