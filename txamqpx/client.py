@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypedDict, Unpack, cast
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import TimeoutError as LateError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 
@@ -30,6 +31,9 @@ from txamqpx.spec.amqp0_9_1 import BasicGet, BasicProperties
 from txamqpx.transaction import Transaction
 
 __all__ = ["Client", "connect"]
+
+# Seconds that a broker has to confirm what it already has, although somebody's handler does not end.
+LEAST = 1.0
 
 Target = str | ConnectionParameters | IStreamClientEndpoint
 
@@ -223,7 +227,8 @@ class Client(Declarations, Consumption, Calls):
 
         Args:
             timeout: Seconds for all that is to be waited for; what has not ended then is logged, and ends
-                with the connection.  The connection itself has its ``close_timeout``.
+                with the connection.  If handlers take all of it, publishes and calls get a second more,
+                and the connection has its ``close_timeout``.
 
         Returns:
             A Deferred that fires when the connection is gone; it never fails.
@@ -238,13 +243,15 @@ class Client(Declarations, Consumption, Calls):
         end = clock.seconds() + timeout
 
         async def wait_for(what: str, ends: Iterable[Callable[[float], Deferred[None]]]) -> None:
-            left = max(0.0, end - clock.seconds())
+            left = max(min(timeout, LEAST), end - clock.seconds())
             ended = DeferredList([maybeDeferred(finish, left) for finish in ends], consumeErrors=True)
+            in_time: Deferred[Any] = Deferred()
+            ended.addCallback(lambda results: None if in_time.called else in_time.callback(results))
             try:
-                for success, failure in await ended.addTimeout(left, clock):
+                for success, failure in await in_time.addTimeout(left, clock):
                     if not success:
                         self.log.failure("while closing: {what}", failure, what=what)
-            except TimeoutError:
+            except LateError:
                 self.log.warn(
                     "while closing: {what} had no end after {seconds} s", what=what, seconds=timeout
                 )

@@ -66,6 +66,7 @@ class Transaction:
 
     def __init__(self, host: TransactionHost) -> None:
         self._host = host
+        self._begun = False
         self._channel: Channel | None = None
         self._waiting = 0
         # Why the next commit cannot be the one that was meant.
@@ -109,18 +110,21 @@ class Transaction:
         """Open the channel, once all that the client was asked for before has taken effect.
 
         Raises:
-            ConnectionClosed: The client is being closed.
+            LocalProtocolError: It has begun already; after a commit it just goes on.
         """
-        self._host.adopt(self)
+        if self._begun:
+            raise LocalProtocolError("the transaction has begun already")
+        self._begun = True
         return Deferred.fromCoroutine(self._begin())
 
     async def _begin(self) -> Self:
+        self._host.adopt(self)
         try:
             await self._host.operations.when_idle()
             await self._host.flush()
             self._channel = await self._host.protocol.open_channel()
             await self._channel.tx_select()
-        except BaseException:
+        except Exception:
             await self.close()
             raise
         return self
