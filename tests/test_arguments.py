@@ -68,6 +68,7 @@ def test_nothing_changes_in_it_afterwards() -> None:
     inner = {"list": [1, {"deep": 2}], "octets": bytearray(b"a"), "view": memoryview(b"b")}
     table = {"inner": inner}
     arguments = Arguments(table)
+    inner["list"][1]["deep"] = 9  # type: ignore[index]
     inner["list"].append(3)  # type: ignore[attr-defined]
     inner["octets"][0] = 0  # type: ignore[index]
     table["more"] = {}
