@@ -364,9 +364,10 @@ class Consumer:
                     one.renewal.cancel()
             await self._lock.acquire()  # a tag cannot be cancelled before it is answered
             cancelled = self._link.cancel(self.subscriptions)
-            finished = self._crew.leave(timeout)
+            self._lock.release()
+            self._crew.leave(timeout)
             await DeferredList(cancelled, consumeErrors=True)
-            await finished
+            await self._crew.finish()
             if self._forgotten is not None:
                 self._forgotten.stop()
             await self._link.finish()

@@ -85,6 +85,8 @@ class Crew:
         self._running: dict[_Job, None] = {}
         self._advancing = False
         self._leaving = False
+        self._finishing = False
+        self._abandoned = False
         self._idle: Once[None] = Once()
         self._deadline: IDelayedCall | None = None
         self._gathering: IDelayedCall | None = None
@@ -139,6 +141,9 @@ class Crew:
         if self._leaving and self._is_acked:
             settle(delivery, Outcome.RELEASED)
             return
+        if self._abandoned:
+            self._lose(1)
+            return
         try:
             self._line.put(delivery)
         except Exception:
@@ -162,7 +167,7 @@ class Crew:
         finally:
             self._advancing = False
             self._occupied = len(self._running) >= self._limit or len(self._line) > 0 or self._leaving
-        if self._leaving and not self._running and not self._line and not self._idle.fired:
+        if self._finishing and not self._running and not self._line and not self._idle.fired:
             if self._deadline is not None and self._deadline.active():
                 self._deadline.cancel()
             self._idle.fire(None)
@@ -341,40 +346,43 @@ class Crew:
             settle(delivery, Outcome.RELEASED)
         self.advance()
 
-    def leave(self, timeout: float | None) -> Deferred[None]:
+    def leave(self, timeout: float | None) -> None:
         """Begin nothing more: give back what waits, or, where nothing is acked, handle it too.
 
         Args:
             timeout: Seconds after which handlers are cancelled and their messages given back; None: never.
-
-        Returns:
-            A Deferred that fires when no handler is at work.
         """
-        if not self._leaving:
-            self._leaving = True
-            if timeout is not None:
-                self._deadline = self._clock.callLater(timeout, self._abandon)
-            if self._gathering is not None:
-                self._gathering.cancel()
-                self._gathering = None
-            if self._is_acked:
-                self.purge(lambda _: True)
-            if self._terms.ack in ("auto", "manual"):
-                for job in [one for one in self._running if one.retry is not None]:
-                    self._give_up(job)
-            self.advance()
+        self._leaving = True
+        if timeout is not None:
+            self._deadline = self._clock.callLater(timeout, self._abandon)
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
+        if self._is_acked:
+            self.purge(lambda _: True)
+        if self._terms.ack in ("auto", "manual"):
+            for job in [one for one in self._running if one.retry is not None]:
+                self._give_up(job)
+        self.advance()
+
+    def finish(self) -> Deferred[None]:
+        """Return a Deferred that fires when no handler is at work; nothing more will come."""
+        self._finishing = True
+        self.advance()
         return self._idle.wait()
 
     def _abandon(self) -> None:
+        self._abandoned = True
         lost = self._line.remove(lambda _: True)
         if lost:
-            self.log.error(
-                "{count} deliveries of {handler} need no ack and were not handled",
-                count=len(lost),
-                handler=self.name,
-            )
+            self._lose(len(lost))
         for job in list(self._running):
             self._give_up(job)
+
+    def _lose(self, count: int) -> None:
+        self.log.error(
+            "{count} deliveries need no ack and were not handled by {handler}", count=count, handler=self.name
+        )
 
     def _give_up(self, job: _Job) -> None:
         job.ended = True

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.consuming.pool import Pool
+from tests.consuming.stage import Stage
+from tests.logged import LoggedErrors
+from txamqpx.consuming.batch import Batch, Bundle
+from txamqpx.consuming.settlement import Drop
+from txamqpx.consuming.threaded import ThreadDelivery
+from txamqpx.errors import AlreadySettled
+from txamqpx.message import Delivery, Settlement
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+@pytest.fixture
+def pool(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Pool:
+    return Pool.joined(stage.peer.clock, monkeypatch)
+
+
+@pytest.mark.covers("S89", "L08")
+def test_a_threads_end_acks_as_any_other(stage: Stage, pool: Pool, logged_errors: LoggedErrors) -> None:
+    def handle(delivery: Delivery) -> None:
+        assert delivery.properties.type is None
+        if delivery.body == b"drop":
+            raise Drop
+        if delivery.body == b"bad":
+            raise ValueError("in a thread")
+
+    stage.consume(handle, thread=True, concurrency=2)
+    stage.deliver(b"good", b"drop", b"bad")
+    assert len(pool.tasks) == 2
+    while pool.tasks:
+        assert stage.take_settled() is not None
+        pool.run()
+    assert stage.take_settled()[-1] == ("reject requeue", 3)
+    assert len(logged_errors.flush(ValueError)) == 1
+
+
+@pytest.mark.covers("L08")
+def test_what_a_thread_settles_is_settled_by_the_reactor(stage: Stage, pool: Pool) -> None:
+    results: list[Any] = []
+    how: list[Callable[[ThreadDelivery], Settlement]] = [
+        lambda delivery: delivery.ack(),
+        lambda delivery: delivery.nack(requeue=False),
+        lambda delivery: delivery.reject(requeue=True),
+        lambda delivery: delivery.release(),
+        lambda delivery: delivery.fail(),
+        lambda delivery: delivery.discard(),
+    ]
+
+    def handle(delivery: ThreadDelivery) -> None:
+        results.append(how[delivery.delivery_tag - 1](delivery))
+        assert repr(delivery).startswith("<Delivery ")
+        with pytest.raises(AlreadySettled):
+            delivery.ack()
+
+    stage.consume(handle, thread=True, concurrency=6)
+    stage.deliver(*[b"1"] * 6)
+    while pool.tasks:
+        pool.run()
+    assert results == [Settlement.SENT] * 6
+    assert stage.take_settled() == [
+        ("ack", 1),
+        ("nack", 2),
+        ("reject requeue", 3),
+        ("nack requeue", 4),
+        ("reject requeue", 5),
+        ("reject", 6),
+    ]
+
+
+def test_a_thread_may_take_a_batch(stage: Stage, pool: Pool) -> None:
+    def handle(bundle: Bundle) -> None:
+        bundle.fail(1, Drop())
+        bundle[2].release()
+
+    stage.consume(handle, thread=True, batch=Batch(3))
+    stage.deliver(b"1", b"2", b"3")
+    pool.run()
+    assert sorted(stage.take_settled()) == [("ack", -2), ("nack requeue", 3)]
+
+
+@pytest.mark.covers("S91", "T-ACK-08")
+def test_a_thread_that_does_not_end_in_time_settles_nothing_any_more(stage: Stage, pool: Pool) -> None:
+    results: list[Settlement] = []
+    consumer = stage.consume(lambda delivery: results.append(delivery.ack()), thread=True)
+    stage.deliver(b"1")
+    consumer.cancel(timeout=1.0)
+    stage.agree()
+    stage.advance(1)
+    assert stage.settled == [("nack requeue", 1)]
+    pool.run()
+    assert results == [Settlement.STALE]
+    assert stage.take_settled() == [("nack requeue", 1)]

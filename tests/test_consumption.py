@@ -1,0 +1,56 @@
+"""The client's calls that consume: their order among the other calls."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.consuming.stage import Stage
+from tests.outcomes import success_of
+from txamqpx.message import Delivery
+
+
+def ignore(delivery: Delivery) -> None:
+    pass
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+@pytest.mark.covers("S03")
+def test_a_consumer_starts_when_what_was_called_before_is_done(stage: Stage) -> None:
+    declared = stage.client.queue_declare("q")
+    bound = stage.client.exchange_declare("x")
+    consuming = stage.client.consume("q", ignore, exchange="x")
+    stage.listen()
+    assert "basic.consume" not in stage.names()
+    stage.agree()
+    for call in (declared, bound, consuming):
+        success_of(call)
+    assert "basic.consume" in stage.names()
+
+
+def test_who_consumes_something_else_waits_for_nobody(stage: Stage) -> None:
+    stage.client.queue_declare("other")
+    stage.client.consume("", ignore)
+    stage.listen()
+    assert stage.names().count("channel.open") == 2
+    stage.agree()
+
+
+def test_a_loop_starts_at_once(stage: Stage) -> None:
+    stage.client.deliveries("q", prefetch=3)
+    stage.listen()
+    assert stage.names() == ["channel.open", "basic.qos", "basic.consume"]
+    stage.agree()
+
+
+@pytest.mark.covers("L15")
+def test_a_pipeline_takes_its_turn_too(stage: Stage) -> None:
+    stage.client.queue_declare("q")
+    piping = stage.client.pipe("q", None, "there")
+    stage.listen()
+    assert "basic.consume" not in stage.names()
+    stage.agree()
+    assert success_of(piping).consumer.is_active
