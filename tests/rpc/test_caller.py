@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from tests.outcomes import Outcome, failure_of, is_pending, success_of
 from tests.rpc.asking import Asking
+from tests.rpc.raw import deliver_raw
 from txamqpx.errors import (
     AccessRefused,
     CallTimeout,
@@ -27,11 +27,9 @@ from txamqpx.errors import (
     RemoteError,
     ReplyLost,
 )
-from txamqpx.protocol.frames import BODY, HEADER, METHOD, frame
 from txamqpx.rpc.caller import LARGEST
 from txamqpx.spec.amqp0_9_1 import (
     BasicCancel,
-    BasicDeliver,
     BasicNack,
     BasicProperties,
     BasicPublish,
@@ -129,7 +127,8 @@ def test_the_default_caller_of_a_client_is_one(asking: Asking) -> None:
 
 def test_properties_are_those_that_are_given(asking: Asking) -> None:
     given = BasicProperties(headers={"a": 1}, expiration="7", priority=1)
-    asking.caller.call("rpc", memoryview(b"x"), properties=given, priority=2)
+    body: Any = memoryview(b"x")
+    asking.caller.call("rpc", body, properties=given, priority=2)
     asking.open()
     request = asking.request()
     assert (request.properties.headers, request.properties.expiration) == ({"a": 1}, "7")
@@ -223,10 +222,7 @@ def test_a_reply_that_nobody_waits_for_is_counted(asking: Asking) -> None:
 def test_a_reply_that_cannot_be_read_is_counted(asking: Asking) -> None:
     call, request = asked(asking)
     asking.delivered = 1
-    method = BasicDeliver(asking.tag, 1, False, "", "x").encode()
-    broken = struct.pack(">HHQH", 60, 0, 1, 1 << 10) + b"\xffcut short"
-    pieces = ((METHOD, method), (HEADER, broken), (BODY, b"x"))
-    asking.peer.write(b"".join(frame(kind, asking.number, payload) for kind, payload in pieces))
+    deliver_raw(asking.peer, asking.number, asking.tag, 1, b"\x04\x00\xffcut short")
     assert asking.caller.late == 1
     asking.reply(request)
     success_of(call)
@@ -511,13 +507,26 @@ def test_no_channel_is_left() -> None:
     assert isinstance(error.__cause__, NoFreeChannels)
 
 
-def test_a_transport_that_takes_nothing_more_fails_the_channel() -> None:
-    asking = Asking(parameters={"max_outbox": 1000})
-    channel = asking.peer.open_channel()
-    with asking.peer.wire.held():
-        channel.basic_publish(bytes(5000))
-        error = failure_of(asking.caller.call("rpc"), NotPublished)
-        assert isinstance(error.__cause__, OutboxFull)
+def test_a_transport_that_takes_nothing_more_fails_what_waits(asking: Asking) -> None:
+    outbox = asking.peer.protocol.core.outbox
+    most, outbox.most = outbox.most, 0
+    error = failure_of(asking.caller.call("rpc"), NotPublished)
+    assert isinstance(error.__cause__, OutboxFull)
+    outbox.most = most
+    asking.peer.expect(ChannelOpen)
+    asking.peer.expect(ChannelClose)
+    call = asking.caller.call("rpc")
+    asking.open()
+    asking.reply(asking.request())
+    success_of(call)
+
+
+def test_who_hears_of_a_failure_may_forget_the_next(asking: Asking) -> None:
+    first, second = asking.caller.call("rpc"), asking.caller.call("rpc")
+    ends = [Outcome(second)]
+    first.addErrback(lambda _: second.cancel())
+    asking.peer.hang_up()
+    ends[0].error(CancelledError)
 
 
 # --------------------------------------------------------------------------- the connection ends
@@ -617,6 +626,19 @@ def test_an_exchange_that_was_deleted_is_looked_for_again(asking: Asking) -> Non
     asking.peer.send(lane, ExchangeDeleteOk())
     asking.peer.expect_nothing()
     assert is_pending(call)
+
+
+def test_an_exchange_that_is_declared_meanwhile_is_looked_for_again(asking: Asking) -> None:
+    first = asking.caller.call(exchange="x")
+    lane = verified(asking, "x")
+    declared = asking.client.exchange_declare("x")
+    second = asking.caller.call(exchange="x")
+    asking.peer.send(lane, ChannelClose(404, "NOT_FOUND - no exchange 'x' in vhost '/'", 40, 10))
+    failure_of(first, NotFound)
+    heard = [one.method for one in asking.peer.heard if isinstance(one.method, ExchangeDeclare)]
+    assert [method.passive for method in heard] == [False, True]
+    assert is_pending(second)
+    assert is_pending(declared)
 
 
 def test_an_exchange_that_somebody_else_deleted_costs_the_channel_once(asking: Asking) -> None:

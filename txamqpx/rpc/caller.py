@@ -126,7 +126,7 @@ class Caller:
         self._line: OrderedDict[str, _Call] = OrderedDict()
         self._unsettled = Unsettled()
         self._barriers = Barriers(client.operations, self._pump, self._fail_hopeless)
-        # To be sent again when we hear that the channel has ended.
+        # To be sent again when we hear that the channel has ended, which is at once.
         self._again: list[tuple[str, _Call]] = []
         self._replies: Replies | None = None
         self._listening = False
@@ -368,12 +368,9 @@ class Caller:
         self._replies = None
         again, self._again = self._again, []
         for correlation_id, call in reversed(again):
-            if correlation_id in self._calls:
-                call.replies = None
-                self._line[correlation_id] = call
-                self._line.move_to_end(correlation_id, last=False)
-            else:
-                self._unsettled.settle(call.number)
+            call.replies = None
+            self._line[correlation_id] = call
+            self._line.move_to_end(correlation_id, last=False)
         for call in [call for call in self._calls.values() if call.replies is replies]:
             self._fail(call, _lost(reason))
         if not replies.started:

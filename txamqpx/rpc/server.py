@@ -8,6 +8,7 @@ from typing import Any, Protocol, Self, Unpack
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from txamqpx.connection import AMQPProtocol
 from txamqpx.consumer import Consumer
@@ -133,11 +134,16 @@ class Server:
         """
         started = self._client.consume(self._queue, self._serve, **self._options)
         self._publisher = self._client.publisher(persistent=False)
-        return started.addCallback(self._started)
+        return started.addCallbacks(self._started, self._not_started)
 
     def _started(self, consumer: Consumer) -> Self:
         self._consumer = consumer
         return self
+
+    def _not_started(self, failure: Failure) -> Failure:
+        assert self._publisher is not None
+        self._publisher.close()
+        return failure
 
     @property
     def consumer(self) -> Consumer:
@@ -242,9 +248,7 @@ class Server:
             return False
         try:
             await self._operations.call(QueueDeclare(queue=reply_to, passive=True))
-        except NotFound:
-            return False
-        except EncodeError:
+        except (NotFound, EncodeError):
             return False
         except AMQPError as error:
             # A queue that is exclusive to its owner (405) is there; for the rest the reply will tell.
