@@ -236,6 +236,8 @@ def test_a_missing_queue_harms_nobody_who_holds_messages_of_another(
     delivery = success_of(held)
     assert delivery is not None
     assert not delivery.stale
+    client.queue_declare("a")
+    peer.expect(QueueDeclare, accept(peer))  # which may fail and harm nobody, too
     delivery.ack()
     peer.expect(BasicAck(1, False), one)
 
@@ -306,7 +308,8 @@ def test_who_is_late_is_told_that_the_client_is_being_closed(client: Client) -> 
 def test_what_does_not_end_in_time_is_named_and_ends_with_the_connection(peer: ScriptedPeer) -> None:
     client = Client(peer.protocol)
     said: list[Any] = []
-    client.adopt(Stub(said, "stuck", ended=Deferred()))  # type: ignore[arg-type]
+    stuck: Deferred[None] = Deferred()
+    client.adopt(Stub(said, "stuck", ended=stuck))  # type: ignore[arg-type]
     client.publishers.append(Stub(said, "publisher", ended=Deferred()))  # type: ignore[arg-type]
     declared = Outcome(client.queue_declare("q"))
     with capturedLogs() as events:
@@ -319,6 +322,7 @@ def test_what_does_not_end_in_time_is_named_and_ends_with_the_connection(peer: S
     assert said == [("stuck", 5.0), ("publisher", LEAST)]
     warnings = [event["what"] for event in events if event["log_level"] is LogLevel.warn]
     assert warnings == ["consumers", "publishers", "calls"]
+    stuck.callback(None)  # it was not cancelled
 
 
 def test_closing_at_once_waits_for_nothing(peer: ScriptedPeer, client: Client) -> None:

@@ -246,7 +246,7 @@ class Client(Declarations, Consumption, Calls):
             left = max(min(timeout, LEAST), end - clock.seconds())
             ended = DeferredList([maybeDeferred(finish, left) for finish in ends], consumeErrors=True)
             in_time: Deferred[Any] = Deferred()
-            ended.addCallback(lambda results: None if in_time.called else in_time.callback(results))
+            ended.addCallback(in_time.callback)
             try:
                 for success, failure in await in_time.addTimeout(left, clock):
                     if not success:

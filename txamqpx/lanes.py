@@ -107,7 +107,7 @@ class Lanes:
 
     def rest(self, lane: Lane) -> None:
         """Take note that a lane may have nothing to do: too many of those are closed."""
-        if lane.is_idle and lane.is_live:
+        if lane.is_idle:
             self._thin_out(self._common if lane.place is None else self._placed.values())
 
     def _thin_out(self, lanes: Iterable[Lane]) -> None:

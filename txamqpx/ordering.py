@@ -155,7 +155,7 @@ class Operations:
 
     def when_idle(self) -> Deferred[None]:
         """Return a Deferred that fires once all operations made so far have ended, however that was."""
-        if not self.unfinished:
+        if not self.unfinished and not self._idle:  # who waits longer hears of it first
             return succeed(None)
         waiter: Deferred[None] = Deferred()
         self._idle.append((self.made, waiter))
