@@ -1,11 +1,13 @@
 """What RabbitMQ would refuse, or silently do otherwise, said before anything is sent.
 
 A refusal costs the channel, some the whole connection, and the calls behind it pay for it too. What is
-said here was seen on RabbitMQ 3.10 and 4.3, and ``tests/integration/test_topology_values.py`` holds it there:
+said here was seen on RabbitMQ 3.10 and 4.3, and ``tests/integration/test_lint.py`` holds it there:
 nothing is refused that a broker of the named release accepts. A rule that depends on the release is
 silent when the release is not known.
 
-It is about new queues and exchanges. Of a passive declaration the broker looks at nothing but the name.
+It is about queues and exchanges that are not there yet. When one is, the broker does not look at arguments
+that its type does not have; but no broker would have made it with them. Of a passive declaration it looks at
+nothing but the name.
 """
 
 from __future__ import annotations
@@ -224,7 +226,10 @@ def _fit(
                 release = ".".join(map(str, since))
                 yield _Finding(at, f"is ignored by RabbitMQ before {release}", refused=False)
             elif broker.since(4, 3) and kind in FOREIGN and kind != owner:
-                yield _Finding(at, f"a {kind} queue has no such argument; leave it out")
+                # One that is there since before 4.3 may be declared again, and has to be.
+                yield _Finding(
+                    at, f"a new {kind} queue is refused over it since RabbitMQ 4.3; leave it out", False
+                )
     if kind == "classic" and "x-queue-leader-locator" in arguments and broker.before(3, 11):
         yield _Finding(
             f"{where}, x-queue-leader-locator", "a classic queue has no such argument before RabbitMQ 3.11"

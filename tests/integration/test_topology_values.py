@@ -43,7 +43,7 @@ VALUES: dict[str, Exchange | Queue] = {
         "thing",
         auto_delete=True,
         message_ttl=HOUR,
-        expires=1,
+        expires=HOUR,
         max_length=10,
         max_length_bytes=10_000,
         overflow="reject-publish-dlx",
