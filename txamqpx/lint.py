@@ -2,8 +2,8 @@
 
 A refusal costs the channel, some the whole connection, and the calls behind it pay for it too. What is
 said here was seen on RabbitMQ 3.10 and 4.3, and ``tests/integration/test_lint.py`` holds it there:
-nothing is refused that a broker of the named release accepts. A rule that depends on the release is
-silent when the release is not known.
+nothing is refused that a broker of the named release accepts, and nothing that depends on the release while
+that is not known.
 
 It is about queues and exchanges that are not there yet. When one is, the broker does not look at arguments
 that its type does not have; but no broker would have made it with them. Of a passive declaration it looks at
@@ -106,7 +106,7 @@ def check(
     Args:
         request: The method, or a value that stands for one. Methods without rules are always right.
         server_version: The release of the RabbitMQ that will get it, such as ``(4, 3, 6)``; None if the
-            broker is another one or not known, and then only what holds for every release counts.
+            broker is another one or not known, and then only what every release refuses is refused.
         allow_deprecated: What to do with features that RabbitMQ is about to give up: None warns,
             True is silent, False refuses.
         queue_type: The type of the queue that a consume, get, purge, delete or qos is about, if known:

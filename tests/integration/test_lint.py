@@ -103,7 +103,7 @@ def test_of_an_unknown_release_only_what_all_refuse_is_refused(subject: str) -> 
 # --------------------------------------------------------------------------- what is only warned of
 
 
-@pytest.mark.covers("T-QOS-03")
+@pytest.mark.covers("T-QOS-02")
 @pytest_twisted.ensureDeferred
 async def test_a_limit_for_the_whole_channel(vhost: Vhost, channel: Channel) -> None:
     """Before 4.3 it is one for all consumers; since then each consumer has it for itself."""
@@ -126,7 +126,7 @@ async def test_a_limit_for_the_whole_channel(vhost: Vhost, channel: Channel) -> 
             lint.check(request, version, allow_deprecated=False)
 
 
-@pytest.mark.covers("T-QOS-03")
+@pytest.mark.covers("T-QOS-02")
 @pytest_twisted.ensureDeferred
 async def test_a_quorum_queue_and_a_limit_for_the_whole_channel(vhost: Vhost, channel: Channel) -> None:
     await channel.queue_declare("jobs", durable=True, arguments={"x-queue-type": "quorum"})
