@@ -70,8 +70,7 @@ class Publisher:
         max_waiting: How many may wait for their turn; more fail with ``OutboxFull``.
         confirm_timeout: Seconds after which a message that the broker has not spoken of fails with
             ``ConfirmTimeout``, or an eighth later.  It stands still while the broker is blocked.
-        gate_timeout: Seconds after which a message that waits for its turn fails with ``GateTimeout``, or an
-            eighth later.
+        gate_timeout: Seconds after which a message that waits for its turn fails with ``GateTimeout``.
         max_message_size: The largest body in bytes; None: what the broker allows.
 
     Raises:
@@ -247,7 +246,7 @@ class Publisher:
             if publish.since is None:
                 publish.give_up(ConfirmTimeout(seconds))
             else:
-                publish.give_up(GateTimeout(seconds, self._gate.why()))
+                publish.give_up(GateTimeout(seconds, self._gate.why(publish)))
 
         def ended(result: T) -> T:
             if timer.active():

@@ -107,11 +107,12 @@ class Bulk:
         self._finish()
 
     def _watch(self, publish: Deferred[Any]) -> None:
+        position = self._total
+        self._total += 1
         self._outstanding += 1
         self._at_once = True
-        publish.addCallbacks(self._done, self._failed, errbackArgs=(self._total,))
+        publish.addCallbacks(self._done, self._failed, errbackArgs=(position,))
         self._at_once = False
-        self._total += 1
 
     def _done(self, _: object) -> None:
         self._outstanding -= 1

@@ -49,10 +49,6 @@ from txamqpx.writer import HIGH_WATER
 __all__ = ["Gate", "Limits"]
 
 
-# How finely it is told how long somebody has waited for his turn: the limit, divided by this.
-_PARTS = 8
-
-
 @define
 class Limits:
     """What a gate lets wait, and for how long."""
@@ -109,7 +105,7 @@ class Gate:
         self._channel: Channel | None = None
         self._ledger = ConfirmLedger()
         # In a dict, as anybody in it may leave at any time.
-        self._line: OrderedDict[Publish | Barrier | Mark, None] = OrderedDict()
+        self._line: OrderedDict[Publish | Mark, None] = OrderedDict()
         self._waiting_bytes = 0
         self._barrier: Barrier | None = None
         # Number and exchange of the message that travels alone.
@@ -121,6 +117,8 @@ class Gate:
         # Why nobody else is let in, and why nothing goes out.
         self._shut: AMQPError | None = None
         self._closed: AMQPError | None = None
+        # Whether everybody has been told so.
+        self._over = False
         self._timer: IDelayedCall | None = None
         self._listening = False
         self._pumping = False
@@ -144,7 +142,7 @@ class Gate:
             publish.give_up(OutboxFull(full))
             return
         self._outbox.wake()  # which raises on a foreign thread: before anything is changed
-        self._mind_predecessors()
+        publish.after = self._predecessors()
         self._enter(publish)
         self._line[publish] = None
         self.ready = False  # whoever comes from now on stands behind this one
@@ -152,7 +150,7 @@ class Gate:
 
     def mark(self, *, settled: bool) -> Deferred[None]:
         """Return a Deferred that fires when all publishes so far have passed, or also have their outcomes."""
-        if self._closed is not None:
+        if self._over:
             return succeed(None)
         mark = Mark(settled, Deferred(lambda _: self._forget(mark)))
         self._line[mark] = None
@@ -163,18 +161,17 @@ class Gate:
         self._line.pop(mark, None)
         self._flushes.forget(mark)
 
-    def _mind_predecessors(self) -> None:
+    def _predecessors(self) -> Barrier | None:
+        if not self.predecessors.unfinished:
+            return None
         made = self.predecessors.made
-        if not self.predecessors.unfinished or (self._barrier is not None and self._barrier.made == made):
-            return
-        barrier = self._barrier = Barrier(made)
-        self._line[barrier] = None
-        self.predecessors.when_idle().addCallback(self._passable, barrier)
+        if self._barrier is None or self._barrier.made != made:
+            self._barrier = Barrier(made)
+            self.predecessors.when_idle().addCallback(self._passed, self._barrier)
+        return self._barrier
 
-    def _passable(self, _: object, barrier: Barrier) -> None:
-        self._line.pop(barrier, None)
-        if self._barrier is barrier:
-            self._barrier = None
+    def _passed(self, _: object, barrier: Barrier) -> None:
+        barrier.passed = True
         self.pump()
 
     def pump(self) -> None:
@@ -194,7 +191,7 @@ class Gate:
                         self._flushes.add(first)
                     else:
                         reached.append(first)
-                elif isinstance(first, Barrier) or not self._may_pass(first):
+                elif not self._may_pass(first):
                     break
                 else:
                     self._send(first)
@@ -218,6 +215,8 @@ class Gate:
         del publish.content  # the ledger has it, or nobody needs it any more
 
     def _may_pass(self, publish: Publish) -> bool:
+        if publish.after is not None and not publish.after.passed:
+            return False
         return self._obstacle() is None and (self._flushes.settled or not self._is_risky(publish.content))
 
     def _is_risky(self, content: Content) -> bool:
@@ -281,8 +280,14 @@ class Gate:
             and self._alone is None
             and (self._deadlines.running or not self._confirm)
         )
-        if self.waiting and self._timer is None:
-            self._timer = self._clock.callLater(self.limits.gate_timeout / _PARTS, self._out_of_patience)
+        if self._timer is None and self.waiting:
+            delay = self._since() + self.limits.gate_timeout - self._clock.seconds()
+            self._timer = self._clock.callLater(max(0.0, delay), self._out_of_patience)
+
+    def _since(self) -> float:
+        """Return when the first in the line began to wait; now, if there is none."""
+        stood = (one.since for one in self._line if isinstance(one, Publish) and one.since is not None)
+        return next(stood, self._clock.seconds())
 
     def affects(self, concerns: Callable[[str, str], bool]) -> bool:
         """Tell whether ``concerns`` (exchange and routing key) holds for a publish without an outcome."""
@@ -335,15 +340,16 @@ class Gate:
     def _out_of_patience(self) -> None:
         self._timer = None
         longest = self._clock.seconds() - self.limits.gate_timeout
-        why = self.why() if self._line else ""
         for one in [one for one in self._line if isinstance(one, Publish)]:
-            if one.since is not None and one.since <= longest:  # it may have passed, or left, meanwhile
-                one.give_up(GateTimeout(self.limits.gate_timeout, why))
+            if one.since is not None:  # it may have passed, or left, meanwhile
+                if one.since > longest:
+                    break
+                one.give_up(GateTimeout(self.limits.gate_timeout, self.why(one)))
         self.pump()
 
-    def why(self) -> str:
-        """Return what the first in the line waits for."""
-        if isinstance(next(iter(self._line)), Barrier):
+    def why(self, publish: Publish) -> str:
+        """Return what ``publish`` waits for."""
+        if publish.after is not None and not publish.after.passed:
             return "an operation that was called before it has not ended"
         return self._obstacle() or "it travels alone, as it may cost the channel, and others are on the way"
 
@@ -384,6 +390,9 @@ class Gate:
         if not self._confirm and not isinstance(reason, ConnectionClosed) and self._closed is None:
             self.log.warn("messages published without confirms may be lost: {reason}", reason=reason)
         self.moved += len(self._again)
+        since = self._since()
+        for publish in self._again:
+            publish.since = since  # at most that of whoever stands behind it: it was made earlier
         first: list[tuple[Mark | Publish, int]] = [*self._flushes.take(), *self._again.items()]
         self._flushes.begin(ConfirmLedger())
         self._again.clear()
@@ -431,17 +440,15 @@ class Gate:
             self._timer.cancel()
             self._timer = None
         self._protocol.on_blocked.remove(self._blocking_changed)
-        marks = [
-            *(one for one in self._line if isinstance(one, Mark)),
-            *(mark for mark, _ in self._flushes.take()),
-        ]
         for waiting in [*self._again, *(one for one in self._line if isinstance(one, Publish))]:
             waiting.give_up(caused(NotPublished(f"it was not sent before the end: {reason}"), reason))
         for entry in tuple(self.entries.values()):
             entry[0].give_up(caused(OutcomeUnknown(f"no confirm came before the end: {reason}"), reason))
-        self._line.clear()
-        for mark in marks:
+        self._over = True
+        for mark in [*(mark for mark, _ in self._flushes.take()), *self._line]:
+            assert isinstance(mark, Mark)  # the publishes have left
             mark.fire()
+        self._line.clear()
         return succeed(None) if self._channel is None else self._channel.close()
 
 

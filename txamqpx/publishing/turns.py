@@ -51,6 +51,8 @@ class Publish(Deferred[Confirmed | None]):
     content: Content
     #: When it began to wait for its turn; None once it was handed to the channel.
     since: float | None = None
+    #: What has to have passed before it is its turn.
+    after: Barrier | None = None
     #: What it fails with when it is cancelled; None: ``CancelledError``, or that it was not published.
     reason: AMQPError | None = None
 
@@ -75,13 +77,15 @@ class Publish(Deferred[Confirmed | None]):
 
 @define(eq=False)
 class Barrier:
-    """A place in the line of which nobody passes until what was called before has ended.
+    """What those wait for who were published after an operation that has not ended.
 
     Attributes:
-        made: How much had been called.
+        made: How many had been called.
+        passed: Whether they have ended.
     """
 
     made: int
+    passed: bool = False
 
 
 @define(eq=False)
