@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
 from tests.consuming.stage import Stage
+from tests.logged import LoggedErrors
 from tests.outcomes import Outcome, failure_of, is_pending, success_of
+from txamqpx.connection import AMQPProtocol
 from txamqpx.consumer import Consumer
 from txamqpx.errors import (
     ConnectionClosed,
@@ -298,8 +301,10 @@ def test_all_queues_are_cancelled_at_once(stage: Stage) -> None:
 @pytest.mark.covers("S21", "P30")
 def test_a_queue_that_the_broker_ends_leaves_its_siblings_alone(stage: Stage) -> None:
     got: list[Delivery] = []
-    consumer = stage.consume_many(["a", "b", "c"], got.append)
+    consumer = stage.consume_many(["a", "b", "c"], got.append, ack="manual")
     first, second, third = consumer.subscriptions
+    stage.deliver(b"of a", tag="ctag-1.1")
+    stage.deliver(b"of b", tag="ctag-1.2")
     stage.peer.send(1, BasicCancel("ctag-1.2", True))
     stage.agree()
     error = success_of(second.closed)
@@ -307,8 +312,10 @@ def test_a_queue_that_the_broker_ends_leaves_its_siblings_alone(stage: Stage) ->
     assert (error.queue, error.consumer_tag) == ("b", "ctag-1.2")
     assert is_pending(consumer.closed)
     assert not consumer.is_active
+    assert stage.settled == [("nack requeue", 2)]
+    assert (got[0].ack(), got[1].ack()) == (Settlement.SENT, Settlement.STALE)
     stage.deliver(b"still", tag="ctag-1.1")
-    assert len(got) == 1
+    assert len(got) == 3
     stage.peer.send(1, BasicCancel("ctag-1.1", True))
     stage.peer.send(1, BasicCancel("ctag-1.3", True))
     stage.agree()
@@ -418,10 +425,10 @@ def test_it_resumes_on_a_new_channel_when_its_own_was_closed(stage: Stage) -> No
     stage.deliver(b"held")
     stage.close_channel(text="PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out")
     assert got[0].ack() is Settlement.STALE
-    assert not consumer.is_active
+    active = [consumer.is_active]
     stage.asked.clear()
     stage.advance(0.5)
-    assert consumer.is_active
+    assert [*active, consumer.is_active] == [False, True]
     assert consumer.channel is not got[0].channel
     assert stage.names().count("basic.consume") == 2
     assert consumer.channel is not None
@@ -441,6 +448,17 @@ def test_a_queue_of_its_own_gets_another_name_when_it_resumes(stage: Stage) -> N
     stage.advance(0.5)
     assert consumer.is_active
     assert stage.names() == ["queue.declare", "basic.consume"]
+
+
+def test_each_queue_is_tried_by_itself(stage: Stage) -> None:
+    consumer = stage.consume_many(["a", "b"], ignore, resume=True)
+    stage.peer.send(1, BasicCancel("ctag-1.1", True))
+    stage.agree()
+    stage.close_channel()
+    stage.asked.clear()
+    stage.advance(0.5)
+    assert consumer.is_active
+    assert stage.names().count("basic.consume") == 2
 
 
 @pytest.mark.covers("T-CON-07", "S16")
@@ -557,3 +575,40 @@ def test_an_abrupt_end_is_told_once(stage: Stage) -> None:
     stage.agree()
     assert [type(reason) for reason in told] == [ConnectionClosed]
     assert success_of(consumer.drain(None)) is None
+
+
+@pytest.mark.covers("T-CON-05")
+def test_a_brokers_cancel_while_we_leave_changes_nothing(stage: Stage) -> None:
+    consumer = stage.consume(ignore, resume=True)
+    cancelled = consumer.cancel()
+    stage.peer.send(1, BasicCancel("ctag-1.1", True))
+    stage.agree()
+    assert success_of(cancelled) is None
+    assert success_of(consumer.closed) is None
+    stage.advance(60)
+    assert stage.names().count("basic.consume") == 1
+
+
+def test_a_mistake_of_our_own_is_logged_and_keeps_nobody(stage: Stage, logged_errors: LoggedErrors) -> None:
+    consumer = stage.consume(ignore)
+
+    def fails(thing: Any) -> None:
+        raise KeyError("release")
+
+    consumer._client = Host(stage.peer.protocol, fails)
+    cancelled = consumer.cancel()
+    stage.agree()
+    assert success_of(cancelled) is None
+    assert success_of(consumer.closed) is None
+    assert len(logged_errors.flush(KeyError)) == 1
+
+
+class Host:
+    """A client that knows little."""
+
+    def __init__(self, protocol: AMQPProtocol, release: Callable[[Any], None]) -> None:
+        self.protocol = protocol
+        self.release = release
+
+    def adopt(self, thing: Any) -> None:
+        pass

@@ -26,8 +26,9 @@ def test_a_consumer_starts_when_what_was_called_before_is_done(stage: Stage) -> 
     stage.listen()
     assert "basic.consume" not in stage.names()
     stage.agree()
-    for call in (declared, bound, consuming):
-        success_of(call)
+    success_of(declared)
+    success_of(bound)
+    success_of(consuming)
     assert "basic.consume" in stage.names()
 
 

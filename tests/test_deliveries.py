@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks
-from twisted.logger import LogEvent, globalLogPublisher
 
+from tests.consuming.log import listening
 from tests.consuming.stage import Stage
 from tests.outcomes import Outcome, failure_of, is_pending, success_of
 from txamqpx.deliveries import Deliveries
@@ -187,17 +187,13 @@ def test_a_block_gives_back_what_was_not_taken(stage: Stage) -> None:
 
 @pytest.mark.covers("T-CON-12")
 def test_a_block_without_acks_says_what_it_loses(stage: Stage) -> None:
-    events: list[LogEvent] = []
-    globalLogPublisher.addObserver(events.append)
-    try:
+    with listening() as ear:
         source = deliveries(stage, ack="none")
         done = Outcome(Deferred.fromCoroutine(one_turn(source)))
         stage.deliver(b"1", b"2", b"3")
         stage.advance(0.1)
-    finally:
-        globalLogPublisher.removeObserver(events.append)
     assert done.value == b"1"
-    assert [event["count"] for event in events if "need no ack" in str(event["log_format"])] == [1]
+    assert [event["count"] for event in ear.said("need no ack")] == [1]
 
 
 @pytest.mark.covers("T-CON-10")

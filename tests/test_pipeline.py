@@ -165,6 +165,18 @@ def test_the_end_gives_back_what_is_not_confirmed(stage: Stage) -> None:
     assert stage.settled[2:] == [("ack", 3)]
 
 
+@pytest.mark.covers("S93", "S91")
+def test_what_is_not_confirmed_in_time_is_given_back(stage: Stage) -> None:
+    pipeline = pipe(stage)
+    stage.deliver(b"1")
+    stage.agree()
+    cancelled = pipeline.cancel(timeout=2.0)
+    stage.agree()
+    stage.advance(2)
+    assert success_of(cancelled) is None
+    assert stage.settled == [("nack requeue", 1)]
+
+
 @pytest.mark.covers("S93")
 def test_a_lost_connection_acks_nothing(stage: Stage) -> None:
     pipeline = pipe(stage)

@@ -372,8 +372,8 @@ class Consumer:
                 self._forgotten.stop()
             await self._link.finish()
         finally:
-            self._end(reason)
             self._left.fire(None)
+            self._end(reason)
 
     def _end(self, reason: Ending) -> None:
         if self._over.fired:
@@ -383,7 +383,7 @@ class Consumer:
         if self._connection_over is not None:
             self._connection_over.cancel()
         self._crew.purge(lambda delivery: delivery.stale)
-        self._client.release(self)
         for one in self.subscriptions:
             one.end(reason)
         self._over.fire(reason)
+        self._client.release(self)

@@ -4,28 +4,25 @@ from collections.abc import Iterator
 
 import pytest
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.logger import formatEvent
 
+from tests.consuming.log import Ear, listening
 from tests.consuming.stage import Stage
 from txamqpx.consuming.forgotten import Forgotten
 from txamqpx.message import Delivery
 
 
 @pytest.fixture
-def warned() -> Iterator[list[str]]:
-    """What is logged as a warning."""
-    texts: list[str] = []
-
-    def observe(event: LogEvent) -> None:
-        if event["log_level"].name == "warn":
-            texts.append(formatEvent(event))
-
-    globalLogPublisher.addObserver(observe)
-    yield texts
-    globalLogPublisher.removeObserver(observe)
+def ear() -> Iterator[Ear]:
+    with listening() as ear:
+        yield ear
 
 
-def test_what_is_left_is_warned_of_once_and_by_name(warned: list[str]) -> None:
+def texts(ear: Ear) -> list[str]:
+    return [formatEvent(event) for event in ear.said("unsettled for")]
+
+
+def test_what_is_left_is_warned_of_once_and_by_name(ear: Ear) -> None:
     stage, got = Stage(), list[Delivery]()
 
     def forgetful(delivery: Delivery) -> None:
@@ -35,16 +32,16 @@ def test_what_is_left_is_warned_of_once_and_by_name(warned: list[str]) -> None:
     stage.deliver(b"1", b"2")
     got[1].ack()
     stage.advance(39)
-    assert warned == []
+    assert texts(ear) == []
     stage.advance(30)
-    (text,) = warned
+    (text,) = texts(ear)
     assert "forgetful has left <Delivery 1 of" in text
     assert "unsettled for 40.0 s" in text
     stage.advance(100)
-    assert len(warned) == 1
+    assert len(texts(ear)) == 1
 
 
-def test_what_is_left_at_the_end_is_told_too(warned: list[str]) -> None:
+def test_what_is_left_at_the_end_is_told_too(ear: Ear) -> None:
     stage, got = Stage(), list[Delivery]()
     consumer = stage.consume(got.append, ack="manual", forgotten_after=40.0)
     stage.deliver(b"1", b"2")
@@ -52,21 +49,21 @@ def test_what_is_left_at_the_end_is_told_too(warned: list[str]) -> None:
     stage.deliver(b"3")
     consumer.cancel()
     stage.agree()
-    assert [("Delivery 1" in text, "for 0.0 s" in text) for text in warned] == [
+    assert [("Delivery 1" in text, "for 0.0 s" in text) for text in texts(ear)] == [
         (True, False),
         (False, False),
         (False, True),
     ]
 
 
-def test_who_wants_no_warning_gets_none(warned: list[str]) -> None:
+def test_who_wants_no_warning_gets_none(ear: Ear) -> None:
     stage = Stage()
     consumer = stage.consume(lambda delivery: None, ack="manual", forgotten_after=None)
     stage.deliver(b"1")
     stage.advance(10_000)
     consumer.cancel()
     stage.agree()
-    assert warned == []
+    assert texts(ear) == []
 
 
 def test_it_stops_once() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,13 +11,14 @@ from txamqpx.consuming.line import Line
 
 
 class Item:
-    def __init__(self, number: int, key: Hashable = None) -> None:
+    def __init__(self, number: int, key: Any = None) -> None:
         self.number = number
         self.key = key
 
 
 def by_key(item: Item) -> Hashable:
-    return item.key
+    key: Hashable = item.key
+    return key
 
 
 def called(line: Line[Item]) -> list[int]:

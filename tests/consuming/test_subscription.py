@@ -28,14 +28,13 @@ def test_it_ends_once_and_tells_everybody() -> None:
     one.is_active, one.renewal = True, renewal
     waiting = one.closed
     assert is_pending(waiting)
-    assert not one.is_closed
+    before = one.is_closed
     one.end(None)
     one.end(None)
     assert success_of(waiting) is None
     assert success_of(one.closed) is None
     failure_of(renewal, CancelledError)
-    assert one.is_closed
-    assert not one.is_active
+    assert (before, one.is_closed, one.is_active) == (False, True, False)
 
 
 def test_a_queue_without_a_name_is_its_own() -> None:

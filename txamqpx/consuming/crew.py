@@ -386,10 +386,9 @@ class Crew:
 
     def _give_up(self, job: _Job) -> None:
         job.ended = True
-        if job.retry is not None:
-            job.retry.cancel()
-        elif job.result is not None:
-            job.result.cancel()
+        waits_for = job.retry or job.result
+        assert waits_for is not None  # or the handler would be running in this very moment
+        waits_for.cancel()
         for delivery in job.deliveries:
             if self._settles:
                 settle(delivery, Outcome.RELEASED)
