@@ -32,6 +32,7 @@ from tests.integration.support import (
     until,
 )
 from tests.logged import LoggedErrors
+from tests.rabbitmq import Node
 from txamqpx.channel import Channel
 from txamqpx.client import Client
 from txamqpx.errors import (
@@ -67,6 +68,13 @@ async def until_empty(channel: Channel, queue: str) -> None:
     while await depth(channel, queue):
         assert CLOCK.seconds() < deadline, "it was not emptied"
         await pause(0.05)
+
+
+async def answer(client: Client, request: Delivery) -> None:
+    """Reply to a request by hand."""
+    properties = request.properties
+    address, correlation_id = str(properties.reply_to), str(properties.correlation_id)
+    await client.publish(b"by hand", routing_key=address, mandatory=False, correlation_id=correlation_id)
 
 
 @pytest.fixture
@@ -196,14 +204,8 @@ async def test_late_replies_are_counted(client: Client, other: Client, reply_que
     (first, second) = await inbox.take(2)
     forgotten.addErrback(lambda _: None).cancel()
     for request in (first, first, second, second):
-        address = request.properties.reply_to
-        correlation_id = request.properties.correlation_id
-        assert address is not None
-        assert correlation_id is not None
-        await client.publish(
-            request.body, routing_key=address, mandatory=False, correlation_id=correlation_id
-        )
-    assert (await soon(waiting)).body == b"waiting"
+        await answer(client, request)
+    assert (await soon(waiting)).body == b"by hand"
     await until(lambda: caller.late == 3)
 
 
@@ -221,13 +223,8 @@ async def test_a_missing_exchange_costs_nobody_his_reply(
     (request,) = await inbox.take()
     error = await failure_of(caller.call(exchange="missing", routing_key="rpc"), NotFound)
     assert error.exchange == "missing"
-    await client.publish(
-        b"reply",
-        routing_key=str(request.properties.reply_to),
-        correlation_id=str(request.properties.correlation_id),
-        mandatory=False,
-    )
-    assert (await soon(waiting)).body == b"reply"
+    await answer(client, request)
+    assert (await soon(waiting)).body == b"by hand"
 
 
 @pytest.mark.covers("T-CON-16", "T-PUB-10")
@@ -519,3 +516,34 @@ async def test_we_answer_pika(
     assert len(logged_errors.flush(ValueError)) == 1
     await soon(server.close())
     assert server.replied == 21
+
+
+# --------------------------------------------------------------------------- a broker that does not read
+
+
+@pytest.mark.covers("T-BLK-01", "T-BLK-02", "T-CON-16")
+@both_ways
+@pytest_twisted.ensureDeferred
+async def test_a_blocked_connection_is_waited_for(
+    own_connect: Connector, own_broker: Node, reply_queue: bool
+) -> None:
+    serving = Client(await own_connect())
+    await serving.queue_declare("rpc")
+    inbox = Inbox()
+    await serving.consume("rpc", inbox, ack="none")
+    asking = Client(await own_connect())
+    caller = asking.caller(reply_queue=reply_queue)
+    first = caller.call("rpc", timeout=300.0)
+    await inbox.take()
+    own_broker.set_alarm()
+    second = caller.call("rpc", timeout=300.0)
+    await until(lambda: asking.protocol.blocked is not None)
+    error = await failure_of(caller.call("rpc", timeout=0.2), CallTimeout)
+    assert (error.sent, error.blocked) == (False, "low on memory")
+    held = caller.call("rpc", timeout=300.0)
+    assert not first.called
+    own_broker.clear_alarm()
+    for request in await inbox.take(2):
+        await answer(serving, request)
+    await answer(serving, inbox.got[0])
+    await all_of([first, second, held])
