@@ -46,6 +46,7 @@ from txamqpx.spec.base import Method, Request
 
 Q = ("queue", "q")
 X, Y = ("exchange", "x"), ("exchange", "y")
+BINDINGS = ("bindings",)
 DECLARED = QueueDeclareOk("q", 0, 0)
 
 
@@ -84,16 +85,18 @@ def close_over(peer: ScriptedPeer, number: int, code: int, text: str, culprit: t
         (QueueDeclare(""), Footprint()),
         (QueueDeclare("q"), Footprint((Q,))),
         (QueueDeclare("q", passive=True), Footprint((), (Q,))),
-        (QueueDelete("q"), Footprint((Q,))),
+        (QueueDelete("q"), Footprint((Q,), (BINDINGS,))),
         (QueuePurge("q"), Footprint((Q,))),
         (BasicGet("q"), Footprint((Q,))),
         (ExchangeDeclare("x"), Footprint((X,))),
+        (ExchangeDeclare("x", auto_delete=True), Footprint((X, BINDINGS))),
         (ExchangeDeclare("x", passive=True), Footprint((), (X,))),
-        (ExchangeDelete("x"), Footprint((X,))),
+        (ExchangeDelete("x"), Footprint((X,), (BINDINGS,))),
+        (ExchangeDelete("x", True), Footprint((X, BINDINGS))),
         (QueueBind("q", "x"), Footprint((("binding", "q", "x"),), (Q, X))),
-        (QueueUnbind("q", "x"), Footprint((("binding", "q", "x"),), (Q, X))),
+        (QueueUnbind("q", "x"), Footprint((("binding", "q", "x"), X), (Q,))),
         (ExchangeBind("y", "x"), Footprint((("binding", "y", "x"),), (Y, X))),
-        (ExchangeUnbind("y", "x"), Footprint((("binding", "y", "x"),), (Y, X))),
+        (ExchangeUnbind("y", "x"), Footprint((("binding", "y", "x"), X), (Y,))),
     ],
 )
 def test_a_call_has_a_footprint(method: Method, footprint: Footprint) -> None:

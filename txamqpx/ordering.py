@@ -39,8 +39,12 @@ __all__ = ["Footprint", "Name", "Operations", "footprint_of"]
 R = TypeVar("R", bound=Method)
 T = TypeVar("T")
 
-#: ``("queue", name)``, ``("exchange", name)`` or ``("binding", destination, source)``.
+#: ``("queue", name)``, ``("exchange", name)``, ``("binding", destination, source)`` or ``("bindings",)``.
 Name = tuple[str, ...]
+
+# What is deleted takes its bindings along, of which only the broker knows.  Exchanges may be unused then, and
+# those that are auto-delete go.
+_BINDINGS: Name = ("bindings",)
 
 # How often a call is sent again that the broker may have closed the channel over, without saying so.
 SECOND_CHANCES = 3
@@ -68,18 +72,29 @@ def footprint_of(method: Method) -> Footprint:
             return Footprint()  # the broker makes up the name, which nobody knows before the answer
         case QueueDeclare(queue=queue, passive=True):
             return Footprint(reads=(("queue", queue),))
-        case QueueDeclare(queue=queue) | QueueDelete(queue=queue) | QueuePurge(queue=queue):
+        case QueueDeclare(queue=queue) | QueuePurge(queue=queue) | BasicGet(queue=queue):
             return Footprint(writes=(("queue", queue),))
-        case BasicGet(queue=queue):
-            return Footprint(writes=(("queue", queue),))
+        case QueueDelete(queue=queue):
+            return Footprint((("queue", queue),), (_BINDINGS,))
         case ExchangeDeclare(exchange=exchange, passive=True):
             return Footprint(reads=(("exchange", exchange),))
-        case ExchangeDeclare(exchange=exchange) | ExchangeDelete(exchange=exchange):
+        case ExchangeDeclare(exchange=exchange, auto_delete=True):
+            return Footprint(writes=(("exchange", exchange), _BINDINGS))
+        case ExchangeDeclare(exchange=exchange):
             return Footprint(writes=(("exchange", exchange),))
-        case QueueBind(queue=queue, exchange=source) | QueueUnbind(queue=queue, exchange=source):
+        case ExchangeDelete(exchange=exchange, if_unused=True):
+            return Footprint(writes=(("exchange", exchange), _BINDINGS))
+        case ExchangeDelete(exchange=exchange):
+            return Footprint((("exchange", exchange),), (_BINDINGS,))
+        case QueueBind(queue=queue, exchange=source):
             return Footprint((("binding", queue, source),), (("queue", queue), ("exchange", source)))
-        case ExchangeBind(destination=to, source=source) | ExchangeUnbind(destination=to, source=source):
+        case ExchangeBind(destination=to, source=source):
             return Footprint((("binding", to, source),), (("exchange", to), ("exchange", source)))
+        # With its last binding an exchange may go itself.
+        case QueueUnbind(queue=queue, exchange=source):
+            return Footprint((("binding", queue, source), ("exchange", source)), (("queue", queue),))
+        case ExchangeUnbind(destination=to, source=source):
+            return Footprint((("binding", to, source), ("exchange", source)), (("exchange", to),))
     raise TypeError(f"{method.name} needs a channel of its own")
 
 
