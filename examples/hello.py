@@ -1,4 +1,4 @@
-"""Say hello to a broker: declare, publish with a confirm, consume, ack, close.
+"""Say hello to a broker: declare, publish, consume, close.
 
 python examples/hello.py amqp://guest:guest@localhost
 """
@@ -9,31 +9,26 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorCore
 from twisted.internet.task import react
 
-from txamqpx import BasicProperties, Delivery, connect_protocol
+import txamqpx
 
 
 async def main(reactor: IReactorCore, url: str = "amqp://guest:guest@localhost") -> None:
-    protocol = await connect_protocol(url, reactor=reactor)
-    channel = await protocol.open_channel()
-    queue = (await channel.queue_declare(exclusive=True)).queue
+    handled: Deferred[None] = Deferred()
 
-    await channel.confirm_select()
-    persistent = BasicProperties(content_type="text/plain", delivery_mode=2)
-    outcome = await channel.basic_publish(
-        b"hello, world", routing_key=queue, properties=persistent, mandatory=True
-    )
+    async def handle(delivery: txamqpx.Delivery) -> None:
+        print("came back:", delivery.body.decode(), delivery.properties)
+        handled.callback(None)
+
+    client = await txamqpx.connect(url)
+    print("connected:", client.server.product, client.server.version)
+    queue = (await client.queue_declare(exclusive=True)).queue
+    outcome = await client.publish(b"hello, world", routing_key=queue, content_type="text/plain")
     print("published:", outcome)
-
-    arrived: Deferred[Delivery] = Deferred()
-    await channel.basic_qos(prefetch_count=10)
-    await channel.basic_consume(queue, arrived.callback)
-    delivery = await arrived
-    print("came back:", delivery.body.decode(), delivery.properties)
-    delivery.ack()
-
-    await protocol.close()
+    await client.consume(queue, handle, prefetch=10)
+    await handled
+    await client.close()
     print("closed")
 
 
 if __name__ == "__main__":
-    react(lambda reactor, *arguments: Deferred.fromCoroutine(main(reactor, *arguments)), sys.argv[1:])
+    react(main, sys.argv[1:])

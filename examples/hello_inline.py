@@ -1,4 +1,6 @@
-"""The same as ``hello.py``, with ``inlineCallbacks``.
+"""Say hello to a broker: declare, publish, consume, close.
+
+The same as ``hello.py``, with ``inlineCallbacks``.
 
 python examples/hello_inline.py amqp://guest:guest@localhost
 """
@@ -11,32 +13,27 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.interfaces import IReactorCore
 from twisted.internet.task import react
 
-from txamqpx import BasicProperties, Delivery, connect_protocol
+import txamqpx
 
 
 @inlineCallbacks
 def main(
     reactor: IReactorCore, url: str = "amqp://guest:guest@localhost"
 ) -> Generator[Deferred[Any], Any, None]:
-    protocol = yield connect_protocol(url, reactor=reactor)
-    channel = yield protocol.open_channel()
-    declared = yield channel.queue_declare(exclusive=True)
+    handled: Deferred[None] = Deferred()
 
-    yield channel.confirm_select()
-    persistent = BasicProperties(content_type="text/plain", delivery_mode=2)
-    outcome = yield channel.basic_publish(
-        b"hello, world", routing_key=declared.queue, properties=persistent, mandatory=True
-    )
+    def handle(delivery: txamqpx.Delivery) -> None:
+        print("came back:", delivery.body.decode(), delivery.properties)
+        handled.callback(None)
+
+    client = yield txamqpx.connect(url)
+    print("connected:", client.server.product, client.server.version)
+    declared = yield client.queue_declare(exclusive=True)
+    outcome = yield client.publish(b"hello, world", routing_key=declared.queue, content_type="text/plain")
     print("published:", outcome)
-
-    arrived: Deferred[Delivery] = Deferred()
-    yield channel.basic_qos(prefetch_count=10)
-    yield channel.basic_consume(declared.queue, arrived.callback)
-    delivery = yield arrived
-    print("came back:", delivery.body.decode(), delivery.properties)
-    delivery.ack()
-
-    yield protocol.close()
+    yield client.consume(declared.queue, handle, prefetch=10)
+    yield handled
+    yield client.close()
     print("closed")
 
 

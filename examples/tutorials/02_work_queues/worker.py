@@ -1,0 +1,31 @@
+"""Work on the tasks of the queue "task_queue", one at a time, until Ctrl-C; start several of it.
+
+python worker.py amqp://guest:guest@localhost
+"""
+
+import sys
+from typing import Any
+
+from twisted.internet.task import deferLater, react
+
+import txamqpx
+
+
+async def main(reactor: Any, url: str) -> None:
+    async def work(delivery: txamqpx.Delivery) -> None:
+        task = delivery.body.decode()
+        print("received:", task)
+        await deferLater(reactor, task.count("."))
+        print("done:", task)  # and only now it is acked: who dies before leaves the task to others
+
+    client = await txamqpx.connect(url)
+    reactor.addSystemEventTrigger("before", "shutdown", client.close)  # Ctrl-C: finish what was begun
+    await client.queue_declare("task_queue", durable=True, arguments={"x-queue-type": "quorum"})
+    # With prefetch=1 a task goes to whoever is idle, and none waits behind a long one.
+    consumer = await client.consume("task_queue", work, prefetch=1)
+    print("waiting for tasks; Ctrl-C ends it")
+    raise SystemExit(await consumer.closed)  # None after Ctrl-C, else the error that ended it
+
+
+if __name__ == "__main__":
+    react(main, sys.argv[1:])

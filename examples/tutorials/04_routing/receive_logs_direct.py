@@ -1,0 +1,31 @@
+"""Print the lines of the log that have one of some severities, until Ctrl-C.
+
+python receive_logs_direct.py amqp://guest:guest@localhost severity...
+"""
+
+import sys
+
+from twisted.internet.interfaces import IReactorCore
+from twisted.internet.task import react
+
+import txamqpx
+
+
+def received(delivery: txamqpx.Delivery) -> None:
+    print("received:", delivery.routing_key, delivery.body.decode())
+
+
+async def main(reactor: IReactorCore, url: str, *severities: str) -> None:
+    if not severities:
+        sys.exit("which severities? such as: info warning error")
+    client = await txamqpx.connect(url)
+    reactor.addSystemEventTrigger("before", "shutdown", client.close)  # Ctrl-C: finish what was begun
+    await client.exchange_declare("direct_logs", "direct")
+    # A queue of its own, bound once for each severity.
+    consumer = await client.consume("", received, exchange="direct_logs", binding_keys=severities)
+    print("waiting for logs; Ctrl-C ends it")
+    raise SystemExit(await consumer.closed)  # None after Ctrl-C, else the error that ended it
+
+
+if __name__ == "__main__":
+    react(main, sys.argv[1:])

@@ -1,0 +1,41 @@
+"""Answer requests in the queue "rpc_queue" with Fibonacci numbers, until Ctrl-C.
+
+The same as ``rpc_server.py``, with ``inlineCallbacks``.
+
+python rpc_server_inline.py amqp://guest:guest@localhost
+"""
+
+import sys
+from collections.abc import Generator
+from typing import Any
+
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.interfaces import IReactorCore
+from twisted.internet.task import react
+
+import txamqpx
+
+
+def fib(n: int) -> int:
+    return n if n < 2 else fib(n - 1) + fib(n - 2)
+
+
+def answer(request: txamqpx.Delivery) -> str:
+    n = int(request.body)
+    print(f"asked for: fib({n})")
+    return str(fib(n))  # what is raised here reaches whoever has asked, as RemoteError
+
+
+@inlineCallbacks
+def main(reactor: IReactorCore, url: str) -> Generator[Deferred[Any], Any, None]:
+    client = yield txamqpx.connect(url)
+    reactor.addSystemEventTrigger("before", "shutdown", client.close)  # Ctrl-C: finish what was begun
+    yield client.queue_declare("rpc_queue", durable=True, arguments={"x-queue-type": "quorum"})
+    # In a thread, as it computes for long: here it would keep everything else waiting.
+    server = yield client.serve("rpc_queue", answer, prefetch=1, thread=True)
+    print("waiting for requests; Ctrl-C ends it")
+    raise SystemExit((yield server.closed))  # None after Ctrl-C, else the error that ended it
+
+
+if __name__ == "__main__":
+    react(main, sys.argv[1:])
