@@ -16,7 +16,7 @@ on a fresh one; of the others nobody knows.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from operator import itemgetter
 from typing import Any
 
@@ -111,9 +111,8 @@ class Gate:
         # Number and exchange of the message that travels alone.
         self._alone: tuple[int, str] | None = None
         self._flushes = Flushes()
-        # What is to be sent again when we hear that the channel has ended, and its number there.
-        self._again: dict[Publish, int] = {}
-        self._failing: Iterator[tuple[int, Entry]] | None = None
+        # What is to be sent again when we hear that the channel has ended.
+        self._again: set[Publish] = set()
         # Why nobody else is let in, and why nothing goes out.
         self._shut: AMQPError | None = None
         self._closed: AMQPError | None = None
@@ -126,7 +125,8 @@ class Gate:
             self._clock, limits.confirm_timeout, self._position, self._unconfirmed
         )
         protocol.on_blocked.append(self._blocking_changed)
-        self._watch = protocol.when_closed().addCallbacks(self.close, lambda failure: None)
+        self._watch = protocol.when_closed()
+        self._watch.addCallbacks(self.close, lambda failure: None)
 
     # ----------------------------------------------------------------------- the line
 
@@ -143,7 +143,7 @@ class Gate:
             return
         self._outbox.wake()  # which raises on a foreign thread: before anything is changed
         publish.after = self._predecessors()
-        self._enter(publish)
+        self._enter(publish, self._clock.seconds())
         self._line[publish] = None
         self.ready = False  # whoever comes from now on stands behind this one
         self.pump()
@@ -201,14 +201,13 @@ class Gate:
         for mark in reached:  # not before: whoever is told may publish, and is to find the gate open
             mark.fire()
 
-    def _enter(self, publish: Publish) -> None:
-        publish.since = self._clock.seconds()
+    def _enter(self, publish: Publish, since: float) -> None:
+        publish.since = since
         self.waiting += 1
         self._waiting_bytes += len(publish.content[0])
 
     def _leave(self, publish: Publish) -> None:
         self._line.pop(publish, None)
-        self._again.pop(publish, None)
         publish.since = None
         self.waiting -= 1
         self._waiting_bytes -= len(publish.content[0])
@@ -310,18 +309,9 @@ class Gate:
             self._flushes.fire()
             self.pump()  # it may have been in somebody's way
         elif failure.check(NotPublished) and self._closed is None and self._protocol.core.error is None:
-            self._send_again(publish)
+            self._again.add(publish)
         else:
             publish.end(failure)
-
-    def _send_again(self, publish: Publish) -> None:
-        if self._failing is None:
-            self._failing = iter(self.entries.items())
-        # They fail in the order in which they were sent.
-        number, entry = next(found for found in self._failing if found[1][0] is publish)
-        publish.content = _content(entry)
-        self._again[publish] = number
-        self._enter(publish)
 
     def _position(self) -> int:
         if self.entries:
@@ -339,10 +329,10 @@ class Gate:
 
     def _out_of_patience(self) -> None:
         self._timer = None
-        longest = self._clock.seconds() - self.limits.gate_timeout
+        now = self._clock.seconds()
         for one in [one for one in self._line if isinstance(one, Publish)]:
             if one.since is not None:  # it may have passed, or left, meanwhile
-                if one.since > longest:
+                if one.since + self.limits.gate_timeout > now:  # rounded as where the timer was set
                     break
                 one.give_up(GateTimeout(self.limits.gate_timeout, self.why(one)))
         self.pump()
@@ -380,20 +370,22 @@ class Gate:
 
     def _ended(self, reason: AMQPError) -> None:
         self._channel = None
-        self.entries = {}
+        entries, self.entries = self.entries, {}
         self.ready = False
         self._alone = None
-        self._failing = None
         self._deadlines.stop()
         if isinstance(reason, Closed) and reason.exchange is not None:
             self.proven.discard("" if reason.exchange == "amq.default" else reason.exchange)
         if not self._confirm and not isinstance(reason, ConnectionClosed) and self._closed is None:
             self.log.warn("messages published without confirms may be lost: {reason}", reason=reason)
+        first: list[tuple[Mark | Publish, int]] = [*self._flushes.take()]
+        since = self._since()  # of who stands behind them, at most: they were made earlier
+        for number, entry in entries.items():
+            if entry[0] in self._again:
+                entry[0].content = _content(entry)
+                self._enter(entry[0], since)
+                first.append((entry[0], number))
         self.moved += len(self._again)
-        since = self._since()
-        for publish in self._again:
-            publish.since = since  # at most that of whoever stands behind it: it was made earlier
-        first: list[tuple[Mark | Publish, int]] = [*self._flushes.take(), *self._again.items()]
         self._flushes.begin(ConfirmLedger())
         self._again.clear()
         first.sort(key=itemgetter(1))  # a mark stays before what has its number
@@ -440,7 +432,7 @@ class Gate:
             self._timer.cancel()
             self._timer = None
         self._protocol.on_blocked.remove(self._blocking_changed)
-        for waiting in [*self._again, *(one for one in self._line if isinstance(one, Publish))]:
+        for waiting in [one for one in self._line if isinstance(one, Publish)]:
             waiting.give_up(caused(NotPublished(f"it was not sent before the end: {reason}"), reason))
         for entry in tuple(self.entries.values()):
             entry[0].give_up(caused(OutcomeUnknown(f"no confirm came before the end: {reason}"), reason))
