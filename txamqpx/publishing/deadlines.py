@@ -13,6 +13,9 @@ __all__ = ["ConfirmDeadlines"]
 # cost more than the publish itself.
 _PARTS = 8
 
+# Seconds: eight parts of a limit may add up to a little less than the limit.
+_ROUNDING = 1e-6
+
 
 class ConfirmDeadlines:
     """Tells which publishes have waited too long.
@@ -97,7 +100,7 @@ class ConfirmDeadlines:
         self._notes.append((now, number))
         self.start()
         expired = 0
-        while self._notes[0][0] <= now - self._limit:
+        while self._notes[0][0] + self._limit <= now + _ROUNDING:
             expired = self._notes.popleft()[1]
         if expired:
             self._expired(expired)
