@@ -12,7 +12,8 @@ from tests.outcomes import failure_of, is_pending, success_of
 from tests.rpc.raw import deliver_raw
 from tests.rpc.serving import Serving
 from txamqpx.consuming.settlement import Reject
-from txamqpx.errors import InvalidParameter, NotFound, RemoteError
+from txamqpx.errors import InvalidParameter, NotFound, NotPublished, RemoteError
+from txamqpx.publisher import Publisher
 from txamqpx.rpc.server import _DEADLY
 from txamqpx.spec.amqp0_9_1 import (
     BasicAck,
@@ -130,6 +131,7 @@ def test_closing_lets_a_request_be_answered() -> None:
     assert is_pending(closed)
     serving.confirm()
     serving.acked()
+    assert serving.replies in [heard.channel for heard in serving.peer.heard]  # closed, too
     success_of(closed)
     assert serving.server.replied == 1
 
@@ -159,6 +161,9 @@ def test_a_queue_that_is_missing_is_the_server_s_end() -> None:
     serving.peer.send(number, BasicQosOk())
     serving.peer.send(number, ChannelClose(404, "NOT_FOUND - no queue 'missing' in vhost '/'", 60, 20))
     failure_of(started, NotFound)
+    publisher = serving.client.publishers[-1]
+    assert isinstance(publisher, Publisher)
+    failure_of(publisher.publish(b""), NotPublished)
 
 
 # --------------------------------------------------------------------------- functions that fail

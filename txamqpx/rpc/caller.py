@@ -328,13 +328,13 @@ class Caller:
 
     # ----------------------------------------------------------------------- how it ends
 
-    def _replied(self, replies: Replies, reply: Delivery) -> None:
+    def _replied(self, reply: Delivery) -> None:
         try:
             correlation_id = reply.properties.correlation_id
         except DecodeError:
             correlation_id = None
         call = self._calls.get(correlation_id or "")
-        if call is None or call.replies is not replies:
+        if call is None:
             self.late += 1
             return
         self._forget(call)
@@ -393,12 +393,10 @@ class Caller:
         call = self._calls[correlation_id]
         sent = call.replies is not None
         self._fail(call, CallTimeout(call.what, seconds, self._protocol.blocked, sent=sent))
-        self._pump()
 
     def _cancelled(self, correlation_id: str) -> None:
         self._forget(self._calls[correlation_id])
         self._end_if_idle()
-        self._pump()
 
     def _fail(self, call: _Call, error: AMQPError) -> None:
         if call.properties.correlation_id in self._calls:

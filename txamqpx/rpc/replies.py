@@ -42,7 +42,7 @@ class Replies:
         self,
         protocol: AMQPProtocol,
         own_queue: bool,
-        on_reply: Callable[[Replies, Delivery], object],
+        on_reply: Callable[[Delivery], object],
         on_change: Callable[[], object],
         on_end: Callable[[Replies, AMQPError], object],
     ) -> None:
@@ -60,7 +60,7 @@ class Replies:
             declared = self.channel.queue_declare(exclusive=True, auto_delete=True)
             steps.append(declared.addCallback(self._named))
         queue = "" if own_queue else DIRECT  # "": the one that was declared last
-        steps.append(self.channel.basic_consume(queue, lambda reply: on_reply(self, reply), no_ack=True))
+        steps.append(self.channel.basic_consume(queue, on_reply, no_ack=True))
         gatherResults(steps, consumeErrors=True).addCallbacks(self._ready, self._failed)
         self.channel.on_flow = on_change
         self.channel.on_cancelled = self._cancelled
