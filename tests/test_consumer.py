@@ -340,6 +340,7 @@ def test_a_tag_that_the_broker_has_ended_is_parted_with_properly(stage: Stage) -
 
     consumer = stage.consume(handle)
     stage.deliver(b"at work", b"waits")
+    assert (consumer.at_work, consumer.waiting) == (1, 1)
     stage.asked.clear()
     closed = Outcome(consumer.closed)
     stage.peer.send(1, BasicCancel("ctag-1.1", True))

@@ -145,6 +145,11 @@ class Consumer:
         return self._crew.waiting
 
     @property
+    def at_work(self) -> int:
+        """How many deliveries there are whose handler has not ended."""
+        return len(self._crew.at_work)
+
+    @property
     def is_active(self) -> bool:
         """Whether the broker delivers for all its queues, as far as we know."""
         return not self._leaving and all(one.is_active for one in self.subscriptions)
