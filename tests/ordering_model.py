@@ -54,6 +54,8 @@ class Call:
     number: int
     footprint: Footprint
     deferred: Deferred[Any]
+    #: When its time is over: what takes effect later than that is out of any order.
+    deadline: float
     #: Which channel it has to go to.
     place: str | None = None
     fired: int = 0
@@ -76,6 +78,7 @@ class Model:
 
     Attributes:
         effects: The numbers of the calls that the broker has dealt with, in that order.
+        times: When that was, by number.
         outcomes: How often each kind of thing has happened.
     """
 
@@ -86,6 +89,7 @@ class Model:
         self.operations = Operations(self.peer.protocol, self._before, channels=random.choice((1, 2, 4)))
         self.calls: list[Call] = []
         self.effects: list[int] = []
+        self.times: dict[int, float] = {}
         self.outcomes: Counter[str] = Counter()
         self.wrong: list[str] = []
         self._queues: dict[int, deque[Heard[Any]]] = {}
@@ -119,7 +123,8 @@ class Model:
         for one, other in combinations(self.calls, 2):
             first, second = place.get(one.number), place.get(other.number)
             overtaken = first is not None and second is not None and second < first
-            if overtaken and conflict(one.footprint, other.footprint):
+            in_time = other.number in self.times and self.times[other.number] < one.deadline
+            if overtaken and in_time and conflict(one.footprint, other.footprint):
                 found.append(f"call {other.number} took effect before call {one.number}")
         return found
 
@@ -141,7 +146,8 @@ class Model:
         place = self.random.choice((None, None, "a place"))
         timeout = self.random.choice((None, None, 1.0))
         footprint = footprint_of(method)
-        self._note(self.operations.call(method, footprint, timeout=timeout, place=place), footprint, place)
+        called = self.operations.call(method, footprint, timeout=timeout, place=place)
+        self._note(called, footprint, timeout, place)
 
     def _begin(self) -> None:
         number = len(self.calls)
@@ -149,14 +155,25 @@ class Model:
         ending: Deferred[None] = Deferred()
 
         def begin() -> Deferred[None]:
-            self.effects.append(number)
+            self._take_effect(number)
             self._held.append(ending)
             return ending
 
         self._note(self.operations.run(begin, footprint), footprint)
 
-    def _note(self, deferred: Deferred[Any], footprint: Footprint, place: str | None = None) -> None:
-        call = Call(len(self.calls), footprint, deferred, place)
+    def _take_effect(self, number: int) -> None:
+        self.effects.append(number)
+        self.times[number] = self.peer.clock.seconds()
+
+    def _note(
+        self,
+        deferred: Deferred[Any],
+        footprint: Footprint,
+        timeout: float | None = None,
+        place: str | None = None,
+    ) -> None:
+        deadline = self.peer.clock.seconds() + (timeout or TIMEOUT)
+        call = Call(len(self.calls), footprint, deferred, deadline, place)
         self.calls.append(call)
         deferred.addBoth(self._ended, call)
 
@@ -226,7 +243,7 @@ class Model:
             self._places.pop(head.channel, None)
         else:
             call = self._call_of(head)
-            self.effects.append(call.number)
+            self._take_effect(call.number)
             if self._places.setdefault(head.channel, call.place) != call.place:
                 self.wrong.append(f"call {call.number} went to a channel that is not for it")
         return head

@@ -85,6 +85,20 @@ def test_more_lanes_are_opened_while_all_have_something_to_do_but_not_too_many(p
     assert lanes.lanes == tuple(used[:MOST])
 
 
+def test_what_the_broker_is_stuck_with_holds_up_no_other_lane(peer: ScriptedPeer) -> None:
+    lanes = Lanes(peer.protocol, Freed(), most=1)
+    stuck = taken(lanes)
+    assert found(lanes) is stuck
+    stuck.overdue += 1
+    fresh = taken(lanes)
+    assert fresh is not stuck
+    assert taken(lanes) is fresh  # though the other one has less to do
+    fresh.overdue += 1
+    assert found(lanes) is stuck  # there is an end to it
+    stuck.overdue -= 1
+    assert found(lanes) is stuck
+
+
 def test_a_lane_that_the_broker_has_closed_is_replaced(peer: ScriptedPeer) -> None:
     lanes = Lanes(peer.protocol, Freed())
     common, placed = found(lanes), found(lanes, "here")

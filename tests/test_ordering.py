@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import pytest
@@ -39,6 +40,7 @@ from txamqpx.spec.amqp0_9_1 import (
     QueueDeclare,
     QueueDeclareOk,
     QueueDelete,
+    QueueDeleteOk,
     QueuePurge,
     QueueUnbind,
 )
@@ -446,18 +448,102 @@ def test_what_others_have_begun_is_cancelled_with_its_deferred(peer: ScriptedPee
     assert not operations.busy
 
 
-def test_what_does_not_heed_its_cancelling_keeps_its_turn(peer: ScriptedPeer) -> None:
+def test_what_does_not_heed_its_cancelling_keeps_its_turn_until_its_time_is_over(peer: ScriptedPeer) -> None:
     operations = Operations(peer.protocol)
-    stubborn: Deferred[None] = Deferred(lambda _: None)
-    inner: Deferred[None] = Deferred()
-    stubborn.addBoth(lambda _: inner)
-    running = operations.run(lambda: stubborn, Footprint((Q,)), name="something", timeout=1.0)
-    outcome = Outcome(running)
+    inner: list[Deferred[None]] = []
+    cancelled: list[None] = []
+
+    def begin() -> Deferred[None]:
+        stubborn: Deferred[None] = Deferred(lambda _: cancelled.append(None))
+        inner.append(Deferred())
+        return stubborn.addBoth(lambda _: inner[-1])
+
+    ended = operations.run(begin, Footprint((Q,)))
+    ended.cancel()
+    failure_of(ended, CancelledError)
+    busy = [operations.busy]
+    inner[0].callback(None)
+    busy.append(operations.busy)
+    assert busy == [True, False]
+    outcome = Outcome(operations.run(begin, Footprint((Q,)), name="something", timeout=1.0))
     peer.advance(1.1)
+    assert cancelled == [None, None]
     assert outcome.error(RPCTimeout).operation == "something"
-    assert operations.busy
-    inner.callback(None)
     assert not operations.busy
+    inner[1].callback(None)  # which nobody waits for any more
+
+
+def test_a_call_without_an_answer_holds_up_what_comes_after_it_until_its_time_is_over(
+    peer: ScriptedPeer, operations: Operations
+) -> None:
+    stuck = Outcome(operations.call(QueueDeclare("q"), timeout=3.0))
+    given_up = operations.call(QueueDeclare("p"), timeout=4.0)
+    given_up.cancel()
+    failure_of(given_up, CancelledError)
+    idle = operations.when_idle()
+    assert on_fresh_channel(peer, QueueDeclare("q")) == 1
+    assert on_fresh_channel(peer, QueueDeclare("p")) == 2
+    peer.advance(3.0)
+    stuck.error(RPCTimeout)
+    operations.call(QueueDelete("q"))
+    assert on_fresh_channel(peer, QueueDelete("q")) == 3  # not behind what the broker is stuck with
+    assert is_pending(idle)
+    peer.advance(1.0)
+    assert success_of(idle) is None
+    peer.send(3, QueueDeleteOk(0))
+    peer.send(1, DECLARED)
+    for name in "rst":
+        operations.call(QueueDeclare(name))
+    assert {peer.expect(QueueDeclare).channel for _ in range(2)} == {1, 3}
+    assert on_fresh_channel(peer, QueueDeclare("t")) == 4
+
+
+def test_what_waits_for_two_things_waits_for_both(peer: ScriptedPeer) -> None:
+    for order in ((0, 1), (1, 0)):
+        waits: list[Deferred[None]] = [Deferred(), Deferred()]
+        operations = Operations(peer.protocol, partial(_return, waits[0]))
+        operations.call(QueueDeclare("q"), after=waits[1])
+        for index in order:
+            peer.expect_nothing()
+            waits[index].callback(None)
+        on_fresh_channel(peer, QueueDeclare("q"))
+
+
+def _return(settled: Deferred[None], footprint: Footprint) -> Deferred[None]:
+    return settled
+
+
+def test_a_call_fails_with_what_it_waits_for(peer: ScriptedPeer, operations: Operations) -> None:
+    after: Deferred[None] = Deferred()
+    called = operations.call(QueueDeclare("q"), after=after)
+    after.errback(NotFound("something else"))
+    failure_of(called, NotFound)
+    peer.expect_nothing()
+    assert not operations.busy
+
+
+def test_an_answer_leaves_no_timer_behind(peer: ScriptedPeer, operations: Operations) -> None:
+    before = peer.clock.getDelayedCalls()
+    operations.call(QueueDeclare("q"))
+    on_fresh_channel(peer, QueueDeclare("q"))
+    assert len(peer.clock.getDelayedCalls()) == len(before) + 1
+    peer.send(1, DECLARED)
+    assert peer.clock.getDelayedCalls() == before
+
+
+def test_one_whose_time_is_over_leaves_those_before_it_in_their_place(
+    peer: ScriptedPeer, operations: Operations
+) -> None:
+    operations.call(QueueDeclare("q"))
+    operations.call(QueuePurge("q"), timeout=1.0).addErrback(lambda failure: failure.trap(RPCTimeout))
+    operations.call(QueueDelete("q"), place="elsewhere")
+    on_fresh_channel(peer, QueueDeclare("q"))
+    peer.expect(QueuePurge("q"), 1)
+    peer.advance(1.0)
+    peer.expect_nothing()
+    peer.send(1, DECLARED)
+    on_fresh_channel(peer, QueueDelete("q"))
+    assert operations.busy
 
 
 def test_what_is_given_up_by_its_own_beginning_is_cancelled(operations: Operations) -> None:

@@ -16,9 +16,10 @@ from typing import Any, TypeVar
 
 from attrs import Factory, define, frozen
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
+from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
-from txamqpx.errors import AMQPError, NotProcessed
+from txamqpx.errors import AMQPError, NotProcessed, RPCTimeout
 from txamqpx.lanes import MOST, Host, Lane, Lanes
 from txamqpx.spec.amqp0_9_1 import (
     BasicGet,
@@ -102,8 +103,9 @@ def footprint_of(method: Method) -> Footprint:
 class _Operation:
     """Something that was asked for and has not ended.
 
-    One that was given up, or that could not be sent, keeps its place until those before it have ended:
-    what comes after it comes after those.
+    One that was given up, or that could not be sent, keeps its place until those before it have ended: what
+    comes after it comes after those.  One that was sent keeps it until it is answered, or its time is over:
+    what a broker does later than that is out of any order.
     """
 
     number: int
@@ -116,6 +118,9 @@ class _Operation:
     place: Hashable = None
     #: What takes back what it did, should nobody wait for it any more.
     undo: Callable[[Any], object] | None = None
+    #: Its end, if nothing else ends it before; and whether it came while the broker had it.
+    timer: IDelayedCall | None = None
+    overdue: bool = False
     #: Where it was sent.
     lane: Lane | None = None
     #: Whether ``begin`` was called, and what it has returned.
@@ -250,7 +255,8 @@ class Operations:
         self, operation: _Operation, name: str, timeout: float | None, after: Deferred[Any] | None = None
     ) -> Deferred[Any]:
         self._enter(operation)
-        self._host.limited(operation.result, name, timeout)
+        limit = self._host.parameters.rpc_timeout if timeout is None else timeout
+        operation.timer = self._host.clock.callLater(limit, self._expire, operation, name, limit)
         waits = (self._before(operation.footprint), after)
         pending = [wait for wait in waits if wait is not None]
         operation.held = len(pending)
@@ -276,6 +282,8 @@ class Operations:
 
     def _leave(self, operation: _Operation) -> None:
         del self.unfinished[operation.number]
+        if operation.timer is not None and operation.timer.active():
+            operation.timer.cancel()
         for name in operation.footprint.writes:
             if self._writers.get(name) is operation:
                 del self._writers[name]
@@ -358,7 +366,9 @@ class Operations:
 
     def _answered(self, answer: Any, operation: _Operation, lane: Lane) -> None:
         lane.load -= 1
-        self._leave(operation)
+        lane.overdue -= operation.overdue
+        if operation.number in self.unfinished:
+            self._leave(operation)
         if not operation.result.called:
             operation.result.callback(answer)
         elif operation.undo is not None:
@@ -387,7 +397,8 @@ class Operations:
         operation.running.addBoth(self._ended, operation)
 
     def _ended(self, result: Any, operation: _Operation) -> None:
-        self._leave(operation)
+        if operation.number in self.unfinished:
+            self._leave(operation)
         if operation.result.called:
             return
         if isinstance(result, Failure):
@@ -406,3 +417,15 @@ class Operations:
         if operation.running is not None:
             operation.running.cancel()
         self._refuse(operation, Failure(CancelledError()))
+
+    def _expire(self, operation: _Operation, name: str, seconds: float) -> None:
+        if not operation.result.called:
+            operation.result.errback(Failure(RPCTimeout(name, seconds, self._host.blocked)))
+        if operation.running is not None:
+            operation.running.cancel()
+        if operation.lane is not None:
+            operation.lane.overdue += 1
+            operation.overdue, operation.lane = True, None
+        if operation.begun and operation.number in self.unfinished:
+            self._leave(operation)
+        self._look_at(operation)
