@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 GUIDE = ROOT / "docs" / "guide"
 DOCUMENTS = sorted(
     path
-    for pattern in ("*.md", "docs/**/*.md", "changes/*.md", "benchmarks/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "changes/*.md", "benchmarks/*.md", "examples/*.md")
     for path in ROOT.glob(pattern)
 )
 
@@ -85,7 +85,7 @@ def test_python_stands_only_where_it_is_run() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [ROOT / "README.md", *sorted(GUIDE.glob("*.md")), *sorted(ROOT.glob("examples/*.py"))],
+    [ROOT / "README.md", *sorted(GUIDE.glob("*.md")), *sorted(ROOT.glob("examples/**/*.py"))],
     ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_no_url_leads_to_the_virtual_host_without_a_name(path: Path) -> None:

@@ -51,17 +51,19 @@ async def main(reactor: Any, url: str) -> None:
     reactor.addSystemEventTrigger("before", "shutdown", client.close)  # Ctrl-C: finish what was begun
     consumers = Consumers(reactor, client)
 
-    await client.queue_declare("jobs", durable=True, arguments={"x-queue-type": "quorum"})
-    await client.queue_declare("management", durable=True, arguments={"x-queue-type": "quorum"})
-    await client.exchange_declare("events", "topic", durable=True)
+    await client.queue_declare("three.jobs", durable=True, arguments={"x-queue-type": "quorum"})
+    await client.queue_declare("three.management", durable=True, arguments={"x-queue-type": "quorum"})
+    await client.exchange_declare("three.events", "topic", durable=True)
 
     # Each has a channel of its own, so that a long line of jobs holds up no command.
-    await client.consume("jobs", consumers.work, prefetch=10, concurrency=5)
-    management = await client.consume("management", consumers.manage, prefetch=1)
-    await client.consume("", consumers.observe, exchange="events", binding_keys=["disk.#", "*.failed"])
+    await client.consume("three.jobs", consumers.work, prefetch=10, concurrency=5)
+    management = await client.consume("three.management", consumers.manage, prefetch=1)
+    await client.consume("", consumers.observe, exchange="three.events", binding_keys=["disk.#", "*.failed"])
 
     print("waiting for jobs, commands and events; Ctrl-C ends it")
-    raise SystemExit(await management.closed)  # None after a stop, else the error that ended it
+    reason = await management.closed  # None after a stop
+    if reason is not None:
+        raise reason
 
 
 if __name__ == "__main__":

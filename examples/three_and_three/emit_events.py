@@ -13,11 +13,11 @@ import txamqpx
 
 async def main(reactor: IReactorCore, url: str, *events: str) -> None:
     async with await txamqpx.connect(url) as client:
-        await client.exchange_declare("events", "topic", durable=True)
+        await client.exchange_declare("three.events", "topic", durable=True)
         for event in events:
             topic, _, text = event.partition("=")
             try:
-                await client.publish(text.encode(), exchange="events", routing_key=topic)
+                await client.publish(text.encode(), exchange="three.events", routing_key=topic)
             except txamqpx.Unroutable:
                 print("nobody listens to:", topic)
             else:

@@ -13,10 +13,10 @@ import txamqpx
 
 async def main(reactor: IReactorCore, url: str, *commands: str) -> None:
     async with await txamqpx.connect(url) as client:
-        await client.queue_declare("management", durable=True, arguments={"x-queue-type": "quorum"})
+        await client.queue_declare("three.management", durable=True, arguments={"x-queue-type": "quorum"})
         publisher = client.publisher()
         for command in commands:
-            await publisher.publish(command.encode(), routing_key="management")
+            await publisher.publish(command.encode(), routing_key="three.management")
             print("commanded:", command)
 
 

@@ -14,8 +14,8 @@ import txamqpx
 async def main(reactor: IReactorCore, url: str, count: str = "10") -> None:
     jobs = (f"job {number}".encode() for number in range(1, int(count) + 1))
     async with await txamqpx.connect(url) as client:
-        await client.queue_declare("jobs", durable=True, arguments={"x-queue-type": "quorum"})
-        summary = await client.publisher().publish_many(jobs, routing_key="jobs")
+        await client.queue_declare("three.jobs", durable=True, arguments={"x-queue-type": "quorum"})
+        summary = await client.publisher().publish_many(jobs, routing_key="three.jobs")
         print("produced:", summary.confirmed, "jobs")
         for position, error in summary.failures:
             print("not produced: job", position + 1, error)

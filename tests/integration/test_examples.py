@@ -1,48 +1,283 @@
 """The house: every example runs, against a real broker, as a user would start it."""
 
+from __future__ import annotations
+
 import os
 import re
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 
 import pytest
 
-from tests.rabbitmq import Node
+from tests.brokers_plugin import Vhost
+from tests.integration import tutorial_peers
 
 ROOT = Path(__file__).parent.parent.parent
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+EXAMPLES = ROOT / "examples"
+TUTORIALS = EXAMPLES / "tutorials"
+FORMS = ["", "_inline"]
+PATIENCE = 120  # seconds, so that an example that hangs is named
+
+Lines = Sequence[str]
 
 
-def run(example: Path, broker: Node) -> str:
-    """Run an example.
+class Program:
+    """An example that runs.
 
-    Returns:
-        What it printed.
+    Args:
+        path: Its file.
+        url: The broker.
+        said: A file for what it writes to the other stream.
+        arguments: What else is on its command line.
     """
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(example), broker.url()],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        timeout=120,  # so that an example that hangs is named
-    )
-    assert (done.returncode, done.stderr) == (0, ""), f"{done.stdout}\n{done.stderr}"
-    return done.stdout
+
+    def __init__(self, path: Path, url: str, said: IO[str], *arguments: str) -> None:
+        self.path = path
+        self._said = said
+        self._process = subprocess.Popen(
+            [sys.executable, "-u", "-W", "error", str(path), url, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+
+    def line(self) -> str:
+        """Wait for the next line that it prints."""
+        return self._printed().readline().rstrip("\n")
+
+    def lines(self) -> Lines:
+        """Wait for its end, which has to be a good one, and return the lines that nobody has read."""
+        printed = self._printed().read()
+        code, said = self._end()
+        assert (code, said) == (0, ""), f"{self.path}:\n{printed}\n{said}"
+        return printed.splitlines()
+
+    def complaints(self) -> str:
+        """Wait for its end, which has to be a bad one, and return what it said of that."""
+        self._printed().read()
+        code, said = self._end()
+        assert code == 1, self.path
+        return said
+
+    def _printed(self) -> IO[str]:
+        assert self._process.stdout is not None
+        return self._process.stdout
+
+    def _end(self) -> tuple[int, str]:
+        code = self._process.wait(PATIENCE)
+        self._said.seek(0)
+        return code, self._said.read()
+
+    def press_ctrl_c(self) -> None:
+        """Interrupt it."""
+        self._process.send_signal(signal.SIGINT)
+
+    def interrupt(self) -> Lines:
+        """Press Ctrl-C, and return the lines that nobody has read."""
+        self.press_ctrl_c()
+        return self.lines()
+
+    def end(self) -> None:
+        """End it, if it runs."""
+        self._process.kill()
+        self._process.wait()
+        self._printed().close()
 
 
-def test_there_are_examples() -> None:
-    assert {"hello.py", "hello_inline.py"} <= {path.name for path in EXAMPLES}
+Start = Callable[..., Program]
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
-def test_an_example_runs(example: Path, broker: Node) -> None:
-    assert run(example, broker)
+@pytest.fixture
+def start(vhost: Vhost) -> Iterator[Start]:
+    """Start examples; what has not ended by the end of the test is ended."""
+    with ExitStack() as ends:
+
+        def start(path: Path, *arguments: str) -> Program:
+            program = Program(path, vhost.url, ends.enter_context(TemporaryFile("w+")), *arguments)
+            ends.callback(program.end)
+            return program
+
+        yield start
 
 
-def test_the_quick_start_of_the_readme_runs(broker: Node, tmp_path: Path) -> None:
+def tutorial(name: str, form: str) -> Path:
+    """Return the file of a tutorial's program."""
+    (path,) = TUTORIALS.glob(f"*/{name}{form}.py")
+    return path
+
+
+def waiting(*programs: Program) -> None:
+    """Wait until programs say that they wait for messages."""
+    for program in programs:
+        assert program.line().startswith("waiting for ")
+
+
+# --------------------------------------------------------------------------- first contact
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_hello_runs(form: str, start: Start, vhost: Vhost) -> None:
+    assert start(EXAMPLES / f"hello{form}.py").lines() == [
+        f"connected: RabbitMQ {vhost.node.version}",
+        "published: Confirmed(1)",
+        "came back: hello, world BasicProperties(content_type='text/plain')",
+        "closed",
+    ]
+
+
+def test_the_quick_start_of_the_readme_runs(start: Start, tmp_path: Path) -> None:
     (source,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     example = tmp_path / "hello.py"
     example.write_text(source)
-    assert run(example, broker) == "received b'hello, world'\n"
+    assert start(example).lines() == ["received b'hello'"]
+
+
+# --------------------------------------------------------------------------- the tutorials
+
+
+@pytest.mark.covers("S94")
+@pytest.mark.parametrize("form", FORMS)
+def test_the_tutorials_do_what_they_are_about(form: str, start: Start) -> None:
+    """All that wait are started first, at once, and then all that send: to start takes longest."""
+    hello = start(tutorial("receive", form))
+    worker = start(tutorial("worker", form))
+    logs = [start(tutorial("receive_logs", form)) for _ in range(2)]
+    direct = start(tutorial("receive_logs_direct", form), "warning", "error")
+    topics = start(tutorial("receive_logs_topic", form), "kern.*", "*.critical")
+    server = start(tutorial("rpc_server", form))
+    waiting(hello, worker, *logs, direct, topics, server)
+
+    sent = {
+        start(tutorial("send", form), "Good", "morning"): ["sent: Good morning"],
+        start(tutorial("new_task", form), "long", "task."): ["sent: long task."],
+        start(tutorial("emit_log", form), "info:", "up"): ["sent: info: up"],
+        start(tutorial("emit_log_direct", form), "error", "disk", "full"): ["sent: error disk full"],
+        start(tutorial("emit_log_direct", form), "debug", "x"): ["nobody listens to: debug"],
+        start(tutorial("emit_log_topic", form), "kern.critical", "panic"): ["sent: kern.critical panic"],
+        start(tutorial("emit_log_topic", form), "cron.info", "x"): ["nobody listens to: cron.info"],
+        start(tutorial("rpc_client", form), "12"): ["fib(12) = 144"],
+    }
+    for program, lines in sent.items():
+        assert program.lines() == lines
+
+    assert worker.line() == "received: long task."
+    assert worker.interrupt() == ["done: long task."]  # what was begun is finished
+    assert hello.line() == "received: Good morning"
+    assert [program.line() for program in logs] == ["received: info: up"] * 2
+    assert direct.line() == "received: error disk full"
+    assert topics.line() == "received: kern.critical panic"
+    assert server.line() == "asked for: fib(12)"
+    for program in (hello, *logs, direct, topics, server):
+        program.press_ctrl_c()
+    for program in (hello, *logs, direct, topics, server):
+        assert program.lines() == []
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_publisher_confirms_are_told_in_three_ways(form: str, start: Start) -> None:
+    lines = start(tutorial("publisher_confirms", form), "50").lines()
+    assert [re.sub(r"\d+\.\d+ s", "", line) for line in lines] == [
+        "one_by_one: 50 confirmed in ",
+        "many: 50 confirmed in ",
+        "at_once: 50 confirmed in ",
+    ]
+
+
+def test_a_tutorial_that_cannot_do_its_work_says_why(start: Start) -> None:
+    """No request queue, a request that is no number, nothing to listen to."""
+    unheard = start(tutorial("rpc_client", ""))
+    topics = start(tutorial("receive_logs_topic", ""))
+    assert "rpc_queue" in unheard.complaints()
+    assert topics.complaints() == "which patterns? such as: 'kern.*' '*.critical'\n"
+
+
+def test_a_receiver_says_why_it_is_over(start: Start, vhost: Vhost) -> None:
+    receiver = start(tutorial("receive", ""))
+    waiting(receiver)
+    vhost.node.close_all_connections("for maintenance")
+    assert "for maintenance" in receiver.complaints()
+
+
+# --------------------------------------------------------------------------- the other half of a pair
+
+
+@pytest.mark.covers("S38")
+@pytest.mark.parametrize("form", FORMS)
+def test_the_other_half_can_be_a_program_of_another_library(form: str, start: Start, vhost: Vhost) -> None:
+    receiver = start(tutorial("receive", form))
+    server = start(tutorial("rpc_server", form))
+    waiting(receiver, server)
+    tutorial_peers.send(vhost.url, "from elsewhere")
+    assert receiver.line() == "received: from elsewhere"
+    assert tutorial_peers.ask(vhost.url, 17) == 1597
+    assert server.line() == "asked for: fib(17)"
+    assert [receiver.interrupt(), server.interrupt()] == [[], []]
+
+    sender, client = (
+        start(tutorial("send", form), "to", "elsewhere"),
+        start(tutorial("rpc_client", form), "18"),
+    )
+    assert tutorial_peers.receive(vhost.url) == "to elsewhere"
+    assert tutorial_peers.answer_one(vhost.url) == 18
+    assert [sender.lines(), client.lines()] == [["sent: to elsewhere"], ["fib(18) = 2584"]]
+
+
+# --------------------------------------------------------------------------- three and three
+
+
+@pytest.mark.covers("S37")
+def test_each_of_three_producers_reaches_its_consumer_and_no_other(start: Start) -> None:
+    folder = EXAMPLES / "three_and_three"
+    consumers = start(folder / "consumers.py")
+    waiting(consumers)
+    jobs = start(folder / "produce_jobs.py", "30")
+    events = start(folder / "emit_events.py", "disk.full=sda", "cpu.hot=x", "backup.failed=b", "disk.a.b=c")
+    orders = start(folder / "manage.py", "dance")
+    assert jobs.lines() == ["produced: 30 jobs"]
+    emitted = [
+        "emitted: disk.full",
+        "nobody listens to: cpu.hot",
+        "emitted: backup.failed",
+        "emitted: disk.a.b",
+    ]
+    assert events.lines() == emitted
+    assert orders.lines() == ["commanded: dance"]
+
+    handled = sorted(consumers.line() for _ in range(34))
+    assert handled == sorted(
+        [
+            *(f"job: job {number}" for number in range(1, 31)),
+            "event: disk.full sda",
+            "event: backup.failed b",
+            "event: disk.a.b c",
+            "management: there is no command dance",
+        ]
+    )
+    assert start(folder / "manage.py", "report", "stop").lines() == ["commanded: report", "commanded: stop"]
+    assert consumers.lines() == ["management: 30 jobs, 3 events", "management: stop"]
+
+
+# --------------------------------------------------------------------------- none is left out
+
+
+def test_every_example_is_run_by_a_test_and_named_in_the_index() -> None:
+    index = (EXAMPLES / "README.md").read_text()
+    here = Path(__file__).read_text()
+    for path in EXAMPLES.rglob("*.py"):
+        name = path.stem.removesuffix("_inline")
+        assert f"{name}.py" in index, path
+        assert f'"{name}"' in here or f"{name}.py" in here or name == "hello", path
+
+
+def test_each_program_of_a_tutorial_is_there_in_both_forms() -> None:
+    names = {str(path.relative_to(TUTORIALS)) for path in TUTORIALS.rglob("*.py")}
+    plain = {name for name in names if not name.endswith("_inline.py")}
+    assert len(plain) == 13
+    assert names - plain == {name.replace(".py", "_inline.py") for name in plain}

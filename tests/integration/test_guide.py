@@ -20,6 +20,7 @@ from twisted.internet.defer import Deferred, DeferredQueue
 from tests.brokers_plugin import Vhost
 from tests.certificates import Certificates
 from tests.integration.support import Connector, outcomes, soon
+from txamqpx.client import Client
 from txamqpx.errors import AccessRefused
 from txamqpx.message import Delivery
 
@@ -129,7 +130,8 @@ async def test_a_section_runs(
         }
     protocol = await connect()
     channel = await protocol.open_channel()
-    await run(section, {"reactor": reactor, "protocol": protocol, "channel": channel}, replaced)
+    given = {"reactor": reactor, "protocol": protocol, "channel": channel, "client": Client(protocol)}
+    await run(section, given, replaced)
 
 
 # --------------------------------------------------------------------------- the table of permissions

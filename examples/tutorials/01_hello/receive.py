@@ -21,7 +21,9 @@ async def main(reactor: IReactorCore, url: str) -> None:
     await client.queue_declare("hello", durable=True, arguments={"x-queue-type": "quorum"})
     consumer = await client.consume("hello", received)
     print("waiting for messages; Ctrl-C ends it")
-    raise SystemExit(await consumer.closed)  # None after Ctrl-C, else the error that ended it
+    reason = await consumer.closed  # None after Ctrl-C
+    if reason is not None:
+        raise reason
 
 
 if __name__ == "__main__":

@@ -27,7 +27,9 @@ def main(reactor: IReactorCore, url: str) -> Generator[Deferred[Any], Any, None]
     yield client.queue_declare("hello", durable=True, arguments={"x-queue-type": "quorum"})
     consumer = yield client.consume("hello", received)
     print("waiting for messages; Ctrl-C ends it")
-    raise SystemExit((yield consumer.closed))  # None after Ctrl-C, else the error that ended it
+    reason = yield consumer.closed  # None after Ctrl-C
+    if reason is not None:
+        raise reason
 
 
 if __name__ == "__main__":

@@ -24,7 +24,9 @@ async def main(reactor: Any, url: str) -> None:
     # With prefetch=1 a task goes to whoever is idle, and none waits behind a long one.
     consumer = await client.consume("task_queue", work, prefetch=1)
     print("waiting for tasks; Ctrl-C ends it")
-    raise SystemExit(await consumer.closed)  # None after Ctrl-C, else the error that ended it
+    reason = await consumer.closed  # None after Ctrl-C
+    if reason is not None:
+        raise reason
 
 
 if __name__ == "__main__":

@@ -22,7 +22,9 @@ async def main(reactor: IReactorCore, url: str) -> None:
     # "" is a queue of this consumer's own, which is bound to the exchange and goes when the program ends.
     consumer = await client.consume("", received, exchange="logs")
     print("waiting for logs; Ctrl-C ends it")
-    raise SystemExit(await consumer.closed)  # None after Ctrl-C, else the error that ended it
+    reason = await consumer.closed  # None after Ctrl-C
+    if reason is not None:
+        raise reason
 
 
 if __name__ == "__main__":

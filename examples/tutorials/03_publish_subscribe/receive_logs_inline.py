@@ -28,7 +28,9 @@ def main(reactor: IReactorCore, url: str) -> Generator[Deferred[Any], Any, None]
     # "" is a queue of this consumer's own, which is bound to the exchange and goes when the program ends.
     consumer = yield client.consume("", received, exchange="logs")
     print("waiting for logs; Ctrl-C ends it")
-    raise SystemExit((yield consumer.closed))  # None after Ctrl-C, else the error that ended it
+    reason = yield consumer.closed  # None after Ctrl-C
+    if reason is not None:
+        raise reason
 
 
 if __name__ == "__main__":

@@ -24,7 +24,9 @@ async def main(reactor: IReactorCore, url: str, *severities: str) -> None:
     # A queue of its own, bound once for each severity.
     consumer = await client.consume("", received, exchange="direct_logs", binding_keys=severities)
     print("waiting for logs; Ctrl-C ends it")
-    raise SystemExit(await consumer.closed)  # None after Ctrl-C, else the error that ended it
+    reason = await consumer.closed  # None after Ctrl-C
+    if reason is not None:
+        raise reason
 
 
 if __name__ == "__main__":

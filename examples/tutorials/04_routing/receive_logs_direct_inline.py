@@ -30,7 +30,9 @@ def main(reactor: IReactorCore, url: str, *severities: str) -> Generator[Deferre
     # A queue of its own, bound once for each severity.
     consumer = yield client.consume("", received, exchange="direct_logs", binding_keys=severities)
     print("waiting for logs; Ctrl-C ends it")
-    raise SystemExit((yield consumer.closed))  # None after Ctrl-C, else the error that ended it
+    reason = yield consumer.closed  # None after Ctrl-C
+    if reason is not None:
+        raise reason
 
 
 if __name__ == "__main__":

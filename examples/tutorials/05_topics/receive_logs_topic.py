@@ -26,7 +26,9 @@ async def main(reactor: IReactorCore, url: str, *patterns: str) -> None:
     # A queue of its own, bound once for each pattern; what fits several comes once.
     consumer = await client.consume("", received, exchange="topic_logs", binding_keys=patterns)
     print("waiting for logs; Ctrl-C ends it")
-    raise SystemExit(await consumer.closed)  # None after Ctrl-C, else the error that ended it
+    reason = await consumer.closed  # None after Ctrl-C
+    if reason is not None:
+        raise reason
 
 
 if __name__ == "__main__":

@@ -32,7 +32,9 @@ def main(reactor: IReactorCore, url: str, *patterns: str) -> Generator[Deferred[
     # A queue of its own, bound once for each pattern; what fits several comes once.
     consumer = yield client.consume("", received, exchange="topic_logs", binding_keys=patterns)
     print("waiting for logs; Ctrl-C ends it")
-    raise SystemExit((yield consumer.closed))  # None after Ctrl-C, else the error that ended it
+    reason = yield consumer.closed  # None after Ctrl-C
+    if reason is not None:
+        raise reason
 
 
 if __name__ == "__main__":

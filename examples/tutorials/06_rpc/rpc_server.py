@@ -28,7 +28,9 @@ async def main(reactor: IReactorCore, url: str) -> None:
     # In a thread, as it computes for long: here it would keep everything else waiting.
     server = await client.serve("rpc_queue", answer, prefetch=1, thread=True)
     print("waiting for requests; Ctrl-C ends it")
-    raise SystemExit(await server.closed)  # None after Ctrl-C, else the error that ended it
+    reason = await server.closed  # None after Ctrl-C
+    if reason is not None:
+        raise reason
 
 
 if __name__ == "__main__":

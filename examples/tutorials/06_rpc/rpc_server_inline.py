@@ -34,7 +34,9 @@ def main(reactor: IReactorCore, url: str) -> Generator[Deferred[Any], Any, None]
     # In a thread, as it computes for long: here it would keep everything else waiting.
     server = yield client.serve("rpc_queue", answer, prefetch=1, thread=True)
     print("waiting for requests; Ctrl-C ends it")
-    raise SystemExit((yield server.closed))  # None after Ctrl-C, else the error that ended it
+    reason = yield server.closed  # None after Ctrl-C
+    if reason is not None:
+        raise reason
 
 
 if __name__ == "__main__":
