@@ -106,4 +106,4 @@ def test_the_sink_is_timed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_unknown_name_is_refused_with_the_known(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--peers", "txamqpx,kombu"])
-    assert "kombu: choose from txamqpx, pika-twisted" in capsys.readouterr().err
+    assert "kombu: choose from txamqpx, txamqpx-channel, pika-twisted" in capsys.readouterr().err
