@@ -38,6 +38,16 @@ def test_a_caller_is_among_what_an_operation_waits_for() -> None:
     success_of(flushed)
 
 
+def test_a_caller_that_is_over_is_not_kept() -> None:
+    asking = Asking()
+    other = asking.client.caller(reply_queue=True)
+    assert asking.client.publishers == [asking.caller, other]
+    success_of(other.close())
+    assert asking.client.publishers == [asking.caller]
+    asking.peer.hang_up()
+    assert asking.client.publishers == []
+
+
 def test_a_client_that_is_closed_waits_for_replies_and_ends_its_caller() -> None:
     asking = Asking()
     call = asking.client.call("rpc")

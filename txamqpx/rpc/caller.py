@@ -146,6 +146,10 @@ class Caller:
         """How many calls have not ended."""
         return len(self._calls)
 
+    def when_closed(self) -> Deferred[None]:
+        """Return a Deferred that fires once it is over, by ``close`` or with the connection."""
+        return self._closed.wait()
+
     # ----------------------------------------------------------------------- what the user calls
 
     def call(

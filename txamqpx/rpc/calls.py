@@ -74,6 +74,7 @@ class Calls:
         """
         caller = Caller(self, **options)
         self.publishers.append(caller)
+        caller.when_closed().addCallback(lambda _: self.publishers.remove(caller))
         return caller
 
     def serve(
