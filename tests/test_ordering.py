@@ -523,12 +523,12 @@ def test_a_call_fails_with_what_it_waits_for(peer: ScriptedPeer, operations: Ope
 
 
 def test_an_answer_leaves_no_timer_behind(peer: ScriptedPeer, operations: Operations) -> None:
-    before = peer.clock.getDelayedCalls()
+    before = list(peer.clock.getDelayedCalls())
     operations.call(QueueDeclare("q"))
     on_fresh_channel(peer, QueueDeclare("q"))
     assert len(peer.clock.getDelayedCalls()) == len(before) + 1
     peer.send(1, DECLARED)
-    assert peer.clock.getDelayedCalls() == before
+    assert list(peer.clock.getDelayedCalls()) == before
 
 
 def test_one_whose_time_is_over_leaves_those_before_it_in_their_place(
