@@ -149,6 +149,13 @@ def test_a_publish_comes_after_what_was_called_before_and_before_what_is_called_
     peer.expect(QueuePurge("q"))
 
 
+def test_a_publisher_that_is_closed_is_let_go(client: Client) -> None:
+    publisher = client.publisher()
+    assert client.publishers == [publisher]
+    success_of(publisher.close())
+    assert client.publishers == []
+
+
 def test_a_flush_waits_for_all_publishers(client: Client) -> None:
     assert success_of(client.flush()) is None
     waits: list[Deferred[None]] = [Deferred(), Deferred()]

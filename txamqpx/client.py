@@ -161,6 +161,7 @@ class Client(Declarations, Consumption, Calls):
         options.setdefault("confirm", self.confirms)
         publisher = Publisher(self, **options)
         self.publishers.append(publisher)
+        publisher.when_closed().addCallback(lambda _: self.publishers.remove(publisher))
         return publisher
 
     def flush(self) -> Deferred[None]:

@@ -308,6 +308,10 @@ class Publisher:
         }
         return Bulk(self, iter(messages), common).summary
 
+    def when_closed(self) -> Deferred[None]:
+        """Return a Deferred that fires once ``close`` has come to its end."""
+        return self._closed.wait()
+
     def close(self, timeout: float = 30.0) -> Deferred[None]:
         """Take no more messages, wait for the outcome of those that were taken, and close the channel.
 
