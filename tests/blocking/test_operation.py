@@ -173,6 +173,32 @@ def test_what_is_cancelled_before_it_began_never_begins(
     assert not begun.is_set()
 
 
+def test_what_was_abandoned_stays_so(thread: ReactorThread) -> None:
+    never: Operation[None] = thread.begin("try", Deferred)
+    for ending in (lambda one: one.callback(None), lambda one: one.errback(NotFound()), Deferred.cancel):
+        deferred: Deferred[None] = Deferred()
+        operation = begin(thread, deferred)
+        turn(thread)
+        thread.call(partial(operation.abandon, NotPublished("it is over")))
+        thread.call(partial(ending, deferred))
+        thread.call(partial(operation.run, Deferred))
+        thread.call(operation._give_up)
+        with pytest.raises(NotPublished, match="it is over"):
+            operation.result(SOON)
+        assert isinstance(operation.exception(), NotPublished)
+    turn(thread)
+    assert never.cancel()
+
+
+def test_who_gives_up_what_is_abandoned_hears_of_it_once(thread: ReactorThread) -> None:
+    held: list[Operation[None]] = []
+    abandoned = NotPublished("it is over")
+    held.append(begin(thread, Deferred(lambda _: held[0].abandon(abandoned))))
+    turn(thread)
+    assert not held[0].cancel()
+    assert held[0].exception() is abandoned
+
+
 def test_it_says_what_it_is_and_how_it_stands(thread: ReactorThread) -> None:
     deferred: Deferred[int] = Deferred()
     operation = begin(thread, deferred, "queue_declare")

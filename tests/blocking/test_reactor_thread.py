@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
-from threading import Event, Thread, current_thread
+from threading import Event, Thread, current_thread, get_ident
 from typing import Any
 
 import pytest
@@ -113,6 +113,13 @@ def test_who_waits_when_the_programs_reactor_ends_is_told(guest: ReactorThread, 
         waiting.result(SOON)
     running.join(SOON)
     assert not running.is_alive()
+    with pytest.raises(ReactorStopped, match="cannot run again"):
+        begin(guest, succeed(None))
+    reactor_thread = guest._ident
+    guest._ident = get_ident()
+    with pytest.raises(ReactorStopped, match="cannot run again"):
+        begin(guest, succeed(None))
+    guest._ident = reactor_thread
 
 
 def test_the_end_leaves_the_programs_reactor_alone(guest: ReactorThread) -> None:

@@ -62,7 +62,7 @@ class ReactorThread:
         Raises:
             WrongThread: This is the reactor's thread.
             ForkedProcess: A process that this one was forked from has started it.
-            ReactorStopped: The reactor has run before, and has ended.
+            ReactorStopped: The reactor has run before, without us.
         """
         if cls._current is not None:
             cls._current.check()  # before the lock, which may be held for ever in a forked process
@@ -116,15 +116,15 @@ class ReactorThread:
         """Check that this thread can wait for the reactor's.
 
         Raises:
-            WrongThread: This is it.
             ForkedProcess: It is in another process.
+            WrongThread: This is it.
         """
         if os.getpid() != self._pid:
             raise ForkedProcess(
                 f"the reactor belongs to process {self._pid}, from which this one was forked, and so do its "
                 "connections: connect in processes that are spawned, or forked before the first connect()"
             )
-        if self.is_here:
+        if self.is_here and not self._stopped:
             raise WrongThread(
                 "a call that waits would wait for the reactor's thread, and this is it: use "
                 "txamqpx.connect() here, or wait in a thread of its own (deferToThread)"
@@ -149,7 +149,7 @@ class ReactorThread:
         operation: Operation[T] = Operation(self, name, room)
         with self._guard:
             if self._stopped:
-                raise ReactorStopped("the reactor has stopped; nothing was sent")
+                raise ReactorStopped("the reactor has stopped, and cannot run again; nothing was sent")
             self._pending.add(operation)
         self.call(partial(operation.run, function))
         return operation
