@@ -129,6 +129,7 @@ def test_a_close_says_what_was_said_and_during_what() -> None:
     assert (error.class_id, error.method_id, error.by_peer) == (50, 20, True)
     assert str(ConnectionLost("gone")) == "gone"
     assert str(ConnectionForced("")) == "320"
+    assert str(ConnectionClosed(reply_code=200, by_peer=False)) == "200 closed by us"
     assert str(NotProcessed()) == ""
     assert str(ConnectionLost(operation="basic.get")) == "ConnectionLost (while handling basic.get)"
 

@@ -273,7 +273,8 @@ class Closed(AMQPError):
         return twin(self)
 
     def __str__(self) -> str:
-        said = " ".join(filter(None, (str(self.reply_code or ""), self.reply_text)))
+        text = self.reply_text or ("closed by us" if self.reply_code and not self.by_peer else "")
+        said = " ".join(filter(None, (str(self.reply_code or ""), text)))
         return f"{said or type(self).__name__} (while handling {self.operation})" if self.operation else said
 
 
