@@ -128,6 +128,16 @@ def test_a_publisher_of_ones_own_is_persistent(peer: ScriptedPeer) -> None:
     assert peer.expect(BasicPublish).properties == BasicProperties(delivery_mode=2)
 
 
+def test_a_publisher_that_was_closed_is_forgotten(peer: ScriptedPeer, client: Client) -> None:
+    kept, closed = client.publisher(), client.publisher()
+    closed.close()
+    assert client.publishers == [kept]
+    ended = client.close()
+    peer.wire.pump()
+    assert success_of(ended) is None
+    assert client.publishers == []
+
+
 @pytest.mark.covers("S03")
 def test_a_publish_comes_after_what_was_called_before_and_before_what_is_called_after(
     peer: ScriptedPeer,
