@@ -1,1 +1,26 @@
-"""What stands behind a consumer: its terms, its handlers at work, and what becomes of deliveries."""
+"""What stands behind a consumer; from here come the words in which a handler tells what becomes of a message."""
+
+from __future__ import annotations
+
+from txamqpx.consuming.batch import Batch, Bundle
+from txamqpx.consuming.settlement import (
+    Drop,
+    Outcome,
+    Reject,
+    Requeue,
+    RetryLater,
+    StopConsuming,
+    Verdict,
+)
+
+__all__ = [
+    "Batch",
+    "Bundle",
+    "Drop",
+    "Outcome",
+    "Reject",
+    "Requeue",
+    "RetryLater",
+    "StopConsuming",
+    "Verdict",
+]
