@@ -1,4 +1,4 @@
-"""What stands behind a consumer; from here come the words in which a handler tells what becomes of a message."""
+"""What stands behind a consumer, and the words in which a handler tells what becomes of its message."""
 
 from __future__ import annotations
 
