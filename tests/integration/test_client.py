@@ -97,6 +97,19 @@ async def test_a_message_goes_all_the_way(new_client: Clients) -> None:
     assert await depth(other, "test") == 0
 
 
+@pytest.mark.covers("S34", "T-CLS-05")
+@pytest_twisted.ensureDeferred
+async def test_a_consumer_hears_once_that_the_client_is_closed(new_client: Clients) -> None:
+    client = await new_client()
+    client.queue_declare("q", exclusive=True)
+    consumer = await soon(client.consume("q", Inbox()))
+    heard: list[object] = []
+    consumer.closed.addCallback(heard.append)
+    await all_of(client.close() for _ in range(3))
+    assert len(heard) == 1
+    assert not client.is_open
+
+
 @pytest.mark.covers("S33", "T-CLS-01")
 @pytest_twisted.ensureDeferred
 async def test_what_was_acked_and_published_before_a_close_counts(new_client: Clients) -> None:

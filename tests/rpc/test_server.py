@@ -159,10 +159,10 @@ def test_a_queue_that_is_missing_is_the_server_s_end() -> None:
     serving.peer.send(number, ChannelOpenOk())
     serving.peer.heard.clear()
     serving.peer.send(number, BasicQosOk())
-    serving.peer.send(number, ChannelClose(404, "NOT_FOUND - no queue 'missing' in vhost '/'", 60, 20))
-    failure_of(started, NotFound)
     publisher = serving.client.publishers[-1]
     assert isinstance(publisher, Publisher)
+    serving.peer.send(number, ChannelClose(404, "NOT_FOUND - no queue 'missing' in vhost '/'", 60, 20))
+    failure_of(started, NotFound)
     failure_of(publisher.publish(b""), NotPublished)
 
 
