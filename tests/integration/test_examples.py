@@ -132,6 +132,17 @@ def test_hello_runs(form: str, start: Start, vhost: Vhost) -> None:
     ]
 
 
+def test_the_script_that_waits_runs(start: Start) -> None:
+    assert start(EXAMPLES / "blocking_script.py").lines() == [
+        "published: 100",
+        f"sum of squares: {sum(number**2 for number in range(100))}",
+        "published: Confirmed(1)",
+        "not published: NO_ROUTE",
+        "came back: b'last' Settlement.SENT",
+        "closed",
+    ]
+
+
 def test_the_quick_start_of_the_readme_runs(start: Start, tmp_path: Path) -> None:
     (source,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     example = tmp_path / "hello.py"

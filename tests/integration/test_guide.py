@@ -16,10 +16,12 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredQueue
+from twisted.internet.threads import deferToThread
 
 from tests.brokers_plugin import Vhost
 from tests.certificates import Certificates
 from tests.integration.support import Connector, outcomes, soon
+from txamqpx import blocking
 from txamqpx.client import Client
 from txamqpx.errors import AccessRefused
 from txamqpx.message import Delivery
@@ -29,6 +31,9 @@ GUIDE = ROOT / "docs" / "guide"
 
 URL = "amqp://guest:guest@localhost"
 """What the guide calls the broker; a test runs on its own virtual host instead."""
+
+BLOCKING = "blocking.md"
+"""The page whose blocks are scripts that wait."""
 
 RIGHTS = ("configure", "write", "read")
 NOTHING = "^$"
@@ -89,8 +94,13 @@ def pages() -> list[Path]:
 SECTIONS = [section for page in pages() for section in sections(page.name, page.read_text())]
 
 
-async def run(section: Section, names: dict[str, Any], replaced: Mapping[str, str]) -> None:
-    """Run the blocks of a section, one after the other, as the body of one async function."""
+async def run(
+    section: Section, names: dict[str, Any], replaced: Mapping[str, str], *, waits: bool = False
+) -> None:
+    """Run the blocks of a section, one after the other, as the body of one async function.
+
+    If it ``waits`` it is a plain script, for a thread.
+    """
     for block in section.blocks:
         printed = StringIO()
         names["print"] = partial(print, file=printed)
@@ -104,7 +114,7 @@ async def run(section: Section, names: dict[str, Any], replaced: Mapping[str, st
             flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
             dont_inherit=True,
         )
-        done = eval(code, names)
+        done = await soon(deferToThread(eval, code, names)) if waits else eval(code, names)
         if inspect.iscoroutine(done):
             await soon(Deferred.fromCoroutine(done))
         assert printed.getvalue() == (block.printed or ""), f"{section.page}, line {block.line}"
@@ -128,6 +138,11 @@ async def test_a_section_runs(
             "/etc/rabbit/client.pem": str(certificates.client.certificate),
             "/etc/rabbit/client.key": str(certificates.client.key),
         }
+    if section.page == BLOCKING:
+        client = await soon(deferToThread(blocking.connect, vhost.url))
+        await run(section, {"client": client, "__name__": "a page"}, replaced, waits=True)
+        await soon(deferToThread(client.close))
+        return
     protocol = await connect()
     channel = await protocol.open_channel()
     given = {"reactor": reactor, "protocol": protocol, "channel": channel, "client": Client(protocol)}
