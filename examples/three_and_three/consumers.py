@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet.task import deferLater, react
 
 import txamqpx
-from txamqpx.consuming.settlement import Reject
+from txamqpx.consuming import Reject
 
 
 class Consumers:
