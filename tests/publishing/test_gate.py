@@ -38,6 +38,7 @@ from txamqpx.spec.amqp0_9_1 import (
     ChannelFlow,
     ChannelFlowOk,
     ChannelOpen,
+    ConnectionClose,
 )
 
 
@@ -562,6 +563,26 @@ def test_a_message_of_which_the_broker_does_not_speak_in_time_is_unknown(press: 
     assert tag_of(fresh) == (4, False)
 
 
+def test_a_limit_holds_also_after_a_time_without_messages(press: Press) -> None:
+    press.prove()
+    press.peer.advance(10)
+    sent = press.publish(b"1")
+    press.peer.advance(34)
+    sent.error(ConfirmTimeout)
+
+
+def test_a_message_that_was_sent_is_kept_only_until_the_broker_has_it(press: Press) -> None:
+    first = press.publisher.publish(b"1")
+    second = press.publisher.publish(b"2")
+    assert hasattr(second, "content")
+    press.open()
+    press.take(b"1")
+    press.ack()
+    press.take(b"2")
+    assert not hasattr(first, "content")
+    assert not hasattr(second, "content")
+
+
 def test_what_an_errback_returned_is_not_given_up_with_its_message(press: Press) -> None:
     press.prove()
     retried: Deferred[None] = Deferred()
@@ -809,6 +830,22 @@ def test_with_the_connection_everything_ends(press: Press) -> None:
     press.publish(b"5").error(NotPublished)
     assert success_of(press.publisher.flush()) is None
     press.operations.end(1)
+
+
+@pytest.mark.covers("T-PUB-08")
+def test_what_never_left_is_not_published_when_the_broker_ends_the_connection(press: Press) -> None:
+    press.prove()
+    press.stall()
+    large = press.publish(BIG)
+    press.peer.wire.pump()
+    unheard = [press.publish(b"1"), press.publish(b"2")]
+    assert press.publisher.outstanding == 3
+    press.peer.send(0, ConnectionClose(320, "CONNECTION_FORCED", 0, 0))
+    large.error(OutcomeUnknown)
+    errors = [one.error(NotPublished) for one in unheard]
+    assert errors[0] is not errors[1]
+    assert press.publisher.moved == 0
+    press.flow_again()
 
 
 def test_a_publisher_of_a_dead_connection_publishes_nothing(press: Press) -> None:

@@ -145,7 +145,6 @@ class Gate:
         publish.after = self._predecessors()
         self._enter(publish, self._clock.seconds())
         self._line[publish] = None
-        self.ready = False  # whoever comes from now on stands behind this one
         self.pump()
 
     def mark(self, *, settled: bool) -> Deferred[None]:
@@ -308,7 +307,7 @@ class Gate:
             publish.end(failure if error is None else Failure(error))
             self._flushes.fire()
             self.pump()  # it may have been in somebody's way
-        elif failure.check(NotPublished) and self._closed is None and self._protocol.core.error is None:
+        elif failure.check(NotPublished) and self._protocol.core.error is None:
             self._again.add(publish)
         else:
             publish.end(failure)
