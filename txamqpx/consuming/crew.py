@@ -7,7 +7,7 @@ from inspect import iscoroutine
 from typing import Any
 
 from attrs import Factory, define
-from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -230,7 +230,7 @@ class Crew:
 
     def _follow(self, job: _Job, result: object) -> None:
         if iscoroutine(result):
-            result = ensureDeferred(result)
+            result = Deferred.fromCoroutine(result)
         if isinstance(result, Deferred):
             job.result = result
             result.addCallbacks(self._returned, self._failed, callbackArgs=(job,), errbackArgs=(job,))
