@@ -401,6 +401,8 @@ def test_what_has_no_outcome_by_then_is_told_so(press: Press, timeout: float) ->
     flushed = Outcome(press.publisher.flush())
     press.take(b"1")
     closed = press.publisher.close(timeout)
+    clock = press.peer.clock
+    assert all(call.getTime() >= clock.seconds() for call in clock.getDelayedCalls())
     press.peer.advance(max(0.0, timeout))
     sent.error(OutcomeUnknown)
     waiting.error(NotPublished)
