@@ -412,6 +412,18 @@ def test_what_has_no_outcome_by_then_is_told_so(press: Press, timeout: float) ->
     assert press.timers() == 0
 
 
+def test_a_flush_is_told_of_the_end_after_the_messages_before_it(press: Press) -> None:
+    press.prove()
+    order: list[str] = []
+    press.publisher.publish(b"1").addErrback(lambda _: order.append("outstanding"))
+    press.publisher.publish(b"2", exchange="new").addErrback(lambda _: order.append("waiting"))
+    press.publisher.flush().addCallback(lambda _: order.append("flush"))
+    press.publisher.close(1.0)
+    press.peer.advance(1)
+    assert sorted(order[:2]) == ["outstanding", "waiting"]
+    assert order[2:] == ["flush"]
+
+
 def test_a_confirm_that_comes_while_the_channel_is_closed_starts_nothing(press: Press) -> None:
     press.prove()
     sent = [press.publish(b"1"), press.publish(b"2")]
