@@ -89,7 +89,6 @@ class Judge:
         self._is_over = is_over
         # Exchanges that let us wait, so that they count as tried.
         self._doubtful: set[str] = set()
-        self._last_blocking = -1.0
 
     def enter(self, exchange: str, size: int, timeout: float | None, after: Iterable[int]) -> Message:
         """Take note of a message that is about to be published."""
@@ -107,10 +106,6 @@ class Judge:
             message.closure = self._broker.closures[-1] if self._broker.closures else None
             if self.awake - message.awake >= CONFIRM_TIMEOUT:
                 self._doubtful.add(message.exchange)
-
-    def blocking_changed(self) -> None:
-        """Take note that the broker has blocked the connection, or unblocked it."""
-        self._last_blocking = self.awake
 
     def judge(self, message: Message, outcome: Any) -> None:
         """Compare an outcome with what the broker did."""
@@ -186,6 +181,6 @@ class Judge:
             since = message.publish.since
             assert since is None or now - since <= GATE_TIMEOUT + INSTANT, f"{message} waits for its turn"
             received = self._broker.received.get(number)
-            if received is not None and received > self._last_blocking and not blocked:
+            if received is not None and not blocked:
                 late = self.awake - received > CONFIRM_TIMEOUT * 9 / 8 + INSTANT
                 assert not late, f"{message} waits for its confirm"

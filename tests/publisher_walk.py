@@ -132,7 +132,6 @@ class Walk:
             confirm=self.confirm,
             is_over=lambda: self.protocol.core.error is not None or self.publisher._closing,
         )
-        self.protocol.on_blocked.append(self.judge.blocking_changed)
         self._client, self._server = ClientEnd(self.protocol), End(self.broker)
         _join(self._client, self._server)
         self.operations = Operations()

@@ -66,6 +66,18 @@ def test_starting_twice_makes_one_timer(watch: Watch) -> None:
 
 
 @pytest.mark.covers("T-BLK-02")
+def test_a_broker_that_stops_again_and_again_does_not_put_the_deadline_off(watch: Watch) -> None:
+    watch.deadlines.start()
+    for _ in range(18):
+        watch.advance(0.5)
+        watch.deadlines.suspend()
+        watch.advance(0.5)
+        watch.deadlines.resume()
+    watch.advance(0.5)
+    assert [number for _, number in watch.expired] == [1]
+
+
+@pytest.mark.covers("T-BLK-02")
 def test_the_time_stands_still_while_the_broker_does_not_read(watch: Watch) -> None:
     watch.deadlines.start()
     watch.advance(4)

@@ -69,15 +69,20 @@ class ConfirmDeadlines:
     def suspend(self) -> None:
         """Let the time stand still: the broker does not read, so nothing can be said of its silence."""
         if self._suspended is None:
+            self.start()
             self._suspended = self._clock.seconds()
             self._cancel()
 
     def resume(self) -> None:
         """Let the time go on."""
         if self._suspended is not None:
-            self._forgive(self._clock.seconds() - self._suspended)
+            now = self._clock.seconds()
+            lost = now - self._suspended
+            self._forgive(lost)
             self._suspended = None
-            self.start()
+            # Not from the start of the tick: it would never end where the broker stops again and again.
+            self._due += lost
+            self._timer = self._clock.callLater(max(0.0, self._due - now), self._tick)
 
     def _forgive(self, lost: float) -> None:
         self._notes = deque((when + lost, number) for when, number in self._notes)
