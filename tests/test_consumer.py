@@ -13,6 +13,7 @@ from tests.logged import LoggedErrors
 from tests.outcomes import Outcome, failure_of, is_pending, success_of
 from txamqpx.connection import AMQPProtocol
 from txamqpx.consumer import Consumer
+from txamqpx.consuming import StopConsuming
 from txamqpx.errors import (
     ConnectionClosed,
     ConnectionLost,
@@ -28,6 +29,7 @@ from txamqpx.spec.amqp0_9_1 import (
     BasicConsumeOk,
     BasicQos,
     BasicQosOk,
+    BasicRecoverOk,
     ChannelClose,
     ChannelOpen,
     ChannelOpenOk,
@@ -125,6 +127,28 @@ def test_cancelling_the_start_gives_back_what_comes(stage: Stage) -> None:
     assert stage.peer.protocol.core.channels == {}
 
 
+@pytest.mark.covers("T-CON-01")
+def test_a_handler_may_stop_a_consumer_that_has_not_quite_started(stage: Stage) -> None:
+    stop, got = StopConsuming("at once"), list[bytes]()
+
+    def handle(delivery: Delivery) -> None:
+        got.append(delivery.body)
+        raise stop
+
+    starting = stage.client.consume("q", handle)
+    stage.listen()
+    stage.peer.send(1, ChannelOpenOk())
+    stage.deliver(b"1", b"2")
+    assert stage.take_settled() == [("nack requeue", 1)]
+    stage.answered(ChannelOpen)
+    stage.agree()
+    consumer = success_of(starting)
+    assert success_of(consumer.closed) is stop
+    assert got == [b"1"]
+    assert stage.settled == [("nack requeue", 2)]
+    assert stage.names()[-2:] == ["basic.cancel", "channel.close"]
+
+
 def test_nothing_starts_on_a_client_that_closes(stage: Stage) -> None:
     starting = stage.client.consume("q", ignore)
     stage.listen()
@@ -210,6 +234,11 @@ def test_a_limit_that_rises_hands_out_what_waits(stage: Stage) -> None:
     consumer.set_prefetch(3)
     stage.agree()
     assert [consumer.queue_of(one) for one in got] == ["a", "b", "c"]
+    for one in got:
+        one.ack()
+    for _ in range(4):
+        stage.deliver(b"more", tag=consumer.consumer_tag)
+    assert len(got) == 6
 
 
 @pytest.mark.covers("T-QOS-01")
@@ -393,6 +422,19 @@ def test_without_acks_what_came_before_the_brokers_cancel_is_handled(stage: Stag
     work[0].callback(None)
     assert len(work) == 2
     work[1].callback(None)
+
+
+@pytest.mark.covers("T-ACK-04")
+def test_what_the_broker_takes_back_makes_room(stage: Stage) -> None:
+    got: list[Delivery] = []
+    consumer = stage.consume_many(["a", "b"], got.append, ack="manual", prefetch=1)
+    stage.deliver(b"1")
+    assert consumer.channel is not None
+    consumer.channel.basic_recover()
+    stage.listen()
+    stage.answer(BasicRecoverOk())
+    stage.deliver(b"1")
+    assert len(got) == 2
 
 
 @pytest.mark.covers("T-CON-06", "T-CON-08", "S96")

@@ -8,6 +8,7 @@ from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks
 
 from tests.consuming.log import listening
 from tests.consuming.stage import Stage
+from tests.logged import LoggedErrors
 from tests.outcomes import Outcome, failure_of, is_pending, success_of
 from txamqpx.deliveries import Deliveries
 from txamqpx.errors import ConnectionLost, ConsumerCancelled, NotFound
@@ -150,10 +151,10 @@ def test_what_comes_while_the_limit_changes_is_given_back_too(stage: Stage) -> N
     stage.listen()
     stage.deliver(b"1", b"2")
     source.cancel()
-    assert sorted(stage.take_settled()) == [("nack requeue", 1), ("nack requeue", 2)]
     stage.deliver(b"3")
-    assert stage.take_settled() == [("nack requeue", 3)]
     stage.agree()
+    assert sorted(stage.settled) == [("nack requeue", 1), ("nack requeue", 2), ("nack requeue", 3)]
+    assert stage.names()[-2:] == ["basic.cancel", "channel.close"]
 
 
 @pytest.mark.covers("T-CON-12")
@@ -212,9 +213,13 @@ def test_what_nobody_has_begun_can_be_cancelled(stage: Stage) -> None:
     failure_of(source.get(), StopAsyncIteration)
 
 
-def test_a_start_that_somebody_else_cancelled_is_no_secret(stage: Stage) -> None:
+def test_a_start_that_fails_oddly_is_no_secret_and_keeps_nobody(
+    stage: Stage, logged_errors: LoggedErrors
+) -> None:
     source = Deliveries(stage.client, "q")
     starting: Deferred[Any] = Deferred()
     source.begin(starting)
-    starting.cancel()
-    failure_of(starting, CancelledError)
+    waiting = source.get()
+    starting.errback(KeyError("odd"))
+    failure_of(waiting, StopAsyncIteration)
+    failure_of(starting, KeyError)

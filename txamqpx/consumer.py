@@ -186,7 +186,7 @@ class Consumer:
 
     async def _start(self) -> Self:
         try:
-            await self._link.consume(self.subscriptions)
+            await self._lock.run(Deferred.fromCoroutine, self._link.consume(self.subscriptions))
             self._client.adopt(self)
         except BaseException:
             self._leaving = True
@@ -359,6 +359,7 @@ class Consumer:
     def _leave(self, timeout: float | None, reason: Ending) -> Deferred[None]:
         if not self._leaving:
             self._leaving = True
+            self._crew.hold()
             self._in_background(self._cancel(timeout, reason))
         return self._left.wait()
 

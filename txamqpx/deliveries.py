@@ -55,7 +55,6 @@ class Deliveries:
         self._next: tuple[Delivery, Deferred[None]] | None = None
         self._waiting: deque[Deferred[Delivery]] = deque()
         self._starting: Deferred[Consumer] | None = None
-        self._leaving = False
         self._over = False
         self._reason: Ending = None
 
@@ -65,9 +64,9 @@ class Deliveries:
         starting.addCallbacks(lambda consumer: consumer.closed.addCallback(self._end), self._not_started)
 
     def _not_started(self, failure: Failure) -> None:
-        if isinstance(failure.value, AMQPError):
-            self._end(failure.value)
-        elif not self._over:
+        error, expected = failure.value, self._over
+        self._end(error if isinstance(error, AMQPError) else None)
+        if not expected and not isinstance(error, AMQPError):
             failure.raiseException()
 
     # ----------------------------------------------------------------------- taking
@@ -101,9 +100,6 @@ class Deliveries:
         if self._waiting:
             self._waiting.popleft().callback(delivery)
             return None
-        if self._leaving and self._gives_back:
-            settle(delivery, Outcome.RELEASED)
-            return None
         taken: Deferred[None] = Deferred(self._drop)
         self._next = delivery, taken
         return taken
@@ -132,7 +128,6 @@ class Deliveries:
         Returns:
             A Deferred that fires when it is over.  What was taken can still be settled.
         """
-        self._leaving = True
         if self._starting is None or not self._starting.called:
             self._end(None)
             if self._starting is not None:

@@ -137,6 +137,10 @@ class Stage:
         settled, self.settled = self.settled, []
         return settled
 
+    def answered(self, kind: type[Method]) -> None:
+        """Take note that the test has answered the oldest request of a kind."""
+        self._unanswered.remove(next(one for one in self._unanswered if isinstance(one.method, kind)))
+
     def answer(self, *answers: Method) -> None:
         """Give these answers, in the place of those that it would give."""
         for answer in answers:

@@ -304,12 +304,13 @@ def test_a_watched_ledger_takes_over_and_tells_of_each_that_is_settled() -> None
         kept.add(delivery(4))
 
 
-def test_what_is_refused_or_forgotten_is_not_told() -> None:
+def test_what_is_refused_is_not_told_and_what_is_forgotten_is() -> None:
     kept, _, told = watched(1, 2)
     with pytest.raises(UnknownDelivery):
         kept.settle(3, False)
-    kept.forget()
     assert told == []
+    kept.forget()
+    assert told == [1, 2]
     assert list(kept) == []
 
 

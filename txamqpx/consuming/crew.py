@@ -84,6 +84,7 @@ class Crew:
         self._line: Line[Delivery] = Line(terms.order_by)
         self._running: dict[_Job, None] = {}
         self._advancing = False
+        self._held = False
         self._leaving = False
         self._finishing = False
         self._abandoned = False
@@ -133,7 +134,7 @@ class Crew:
     def _begin(self, *deliveries: Delivery) -> _Job:
         job = _Job(list(deliveries))
         self._running[job] = None
-        self._occupied = len(self._running) >= self._limit
+        self._occupied |= len(self._running) >= self._limit
         return job
 
     def line_up(self, delivery: Delivery) -> None:
@@ -159,14 +160,15 @@ class Crew:
             return  # whoever does it already goes on
         self._advancing = True
         try:
-            while len(self._running) < self._limit:
+            while len(self._running) < self._limit and not self._held:
                 deliveries = self._next(1) if self._terms.batch is None else self._next_batch()
                 if not deliveries:
                     break
                 self._call(self._begin(*deliveries))
         finally:
             self._advancing = False
-            self._occupied = len(self._running) >= self._limit or len(self._line) > 0 or self._leaving
+            full = len(self._running) >= self._limit
+            self._occupied = full or len(self._line) > 0 or self._held or self._leaving
         if self._finishing and not self._running and not self._line and not self._idle.fired:
             if self._deadline is not None and self._deadline.active():
                 self._deadline.cancel()
@@ -346,13 +348,17 @@ class Crew:
             settle(delivery, Outcome.RELEASED)
         self.advance()
 
+    def hold(self) -> None:
+        """Begin nothing more until ``leave``."""
+        self._held = self._occupied = True
+
     def leave(self, timeout: float | None) -> None:
         """Begin nothing more: give back what waits, or, where nothing is acked, handle it too.
 
         Args:
             timeout: Seconds after which handlers are cancelled and their messages given back; None: never.
         """
-        self._leaving = True
+        self._held, self._leaving = False, True
         if timeout is not None:
             self._deadline = self._clock.callLater(timeout, self._abandon)
         if self._gathering is not None:

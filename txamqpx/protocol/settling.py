@@ -149,7 +149,7 @@ class WatchedLedger(UnsettledLedger):
     """A ledger that tells of settling; it takes the place of another one, whose deliveries it takes over.
 
     Attributes:
-        listeners: Called with each tag that is settled; what the channel forgets is not told.
+        listeners: Called with each tag that waits no longer, be it settled or forgotten.
         places: Where each tag was settled, for who seeks the first of two; None: nobody does.
     """
 
@@ -171,6 +171,16 @@ class WatchedLedger(UnsettledLedger):
             if len(self.places) >= _MAX_PLACES:
                 del self.places[next(iter(self.places))]
             self.places[tag] = extract_stack(limit=_MAX_DEPTH)
+        self._tell(tag)
+
+    def forget(self) -> None:
+        """Drop everything, and tell of each."""
+        forgotten = list(self._deliveries)
+        super().forget()
+        for tag in forgotten:
+            self._tell(tag)
+
+    def _tell(self, tag: int) -> None:
         for listener in tuple(self.listeners):
             listener(tag)
 
