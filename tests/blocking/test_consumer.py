@@ -17,7 +17,14 @@ from txamqpx.blocking.calls import Calls
 from txamqpx.blocking.consumer import Consumer, Deliveries, Pipeline
 from txamqpx.blocking.delivery import Delivery
 from txamqpx.blocking.workers import Workers
-from txamqpx.errors import ConsumerCancelled, WaitTimeout, WrongThread
+from txamqpx.errors import (
+    ConnectionClosed,
+    ConnectionForced,
+    ConsumerCancelled,
+    HeartbeatTimeout,
+    WaitTimeout,
+    WrongThread,
+)
 
 
 class Consuming:
@@ -170,6 +177,18 @@ def test_a_loop_raises_what_ended_it(calls: Calls) -> None:
     for _ in range(2):
         with pytest.raises(ConsumerCancelled):
             next(loop)
+
+
+@pytest.mark.parametrize(
+    "end", [ConnectionClosed("bye"), HeartbeatTimeout("silence", by_peer=False), ConnectionForced("restart")]
+)
+def test_a_loop_raises_what_others_did_to_the_connection(calls: Calls, end: ConnectionClosed) -> None:
+    with pytest.raises(type(end)):
+        next(deliveries(Looped(0, end), calls))
+
+
+def test_a_loop_ends_when_we_close_the_connection(calls: Calls) -> None:
+    assert list(deliveries(Looped(0, ConnectionClosed("closing", by_peer=False)), calls)) == []
 
 
 def test_a_loop_waits_as_long_as_it_was_told(calls: Calls) -> None:

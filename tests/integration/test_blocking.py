@@ -258,7 +258,7 @@ async def test_a_loop_that_the_broker_ends_says_so(client: BlockingClient) -> No
             raise AssertionError(delivery)
 
     looping = in_thread(script)
-    await in_thread(lambda: until(lambda: client.queue_declare("jobs", passive=True).consumer_count == 1))
+    await in_thread(lambda: until(lambda: client.queue_declare("jobs").consumer_count == 1))
     await in_thread(lambda: client.queue_delete("jobs"))
     with pytest.raises(ConsumerCancelled):
         await looping
@@ -273,7 +273,7 @@ async def test_a_loop_ends_with_its_client(client: BlockingClient) -> None:
         return "the end"
 
     looping = in_thread(script)
-    await in_thread(lambda: until(lambda: client.queue_declare("jobs", passive=True).consumer_count == 1))
+    await in_thread(lambda: until(lambda: client.queue_declare("jobs").consumer_count == 1))
     await in_thread(client.close)
     assert await looping == "the end"
 

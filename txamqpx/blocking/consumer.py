@@ -15,6 +15,7 @@ from txamqpx.blocking.operation import USUAL, Timeout
 from txamqpx.blocking.workers import Workers
 from txamqpx.consuming.subscription import Ending
 from txamqpx.deliveries import Deliveries as AsynchronousDeliveries
+from txamqpx.errors import ConnectionClosed
 
 __all__ = ["Cancellable", "Consumer", "Deliveries", "Pipeline", "Working"]
 
@@ -175,6 +176,10 @@ class Deliveries:
             return self.get(timeout=self.timeout)
         except StopAsyncIteration:
             raise StopIteration from None
+        except ConnectionClosed as error:
+            if type(error) is ConnectionClosed and not error.by_peer:
+                raise StopIteration from None  # we have closed it, before the consumer had begun
+            raise
 
     def get(self, *, timeout: float | None = None) -> Delivery:
         """Take the next one.
