@@ -21,14 +21,14 @@ def of_kind(kind: str) -> list[Constant]:
 def test_a_soft_error_closes_a_channel_with_its_own_class(constant: Constant) -> None:
     error = ChannelClosed.from_reply(constant.value, "because")
     assert type(error) is not ChannelClosed
-    assert error.reply_code == type(error).code == constant.value
+    assert error.reply_code == type(error).default_code == constant.value
 
 
 @pytest.mark.parametrize("constant", of_kind("hard-error"), ids=lambda constant: constant.name)
 def test_a_hard_error_closes_the_connection_with_its_own_class(constant: Constant) -> None:
     error = ConnectionClosed.from_reply(constant.value, "because")
     assert type(error) is not ConnectionClosed
-    assert error.reply_code == type(error).code == constant.value
+    assert error.reply_code == type(error).default_code == constant.value
 
 
 @pytest.mark.parametrize("name", sorted(RETURNED))
@@ -36,4 +36,4 @@ def test_a_returned_message_has_a_class_for_its_reason(name: str) -> None:
     (constant,) = (constant for constant in CONSTANTS if constant.name == name)
     error = Unroutable.from_return(constant.value, "because", "exchange", "key")
     assert type(error) is not Unroutable
-    assert error.reply_code == type(error).code == constant.value
+    assert error.reply_code == type(error).default_code == constant.value

@@ -288,3 +288,9 @@ def test_a_cause_is_set_without_raising() -> None:
 
 def test_a_repr_names_the_class() -> None:
     assert repr(NotFound("no queue 'q'")) == "NotFound(\"no queue 'q'\")"
+
+
+def test_a_program_may_exit_with_an_error() -> None:
+    # The interpreter looks for an attribute of that name, and would take it for the exit status.
+    assert not hasattr(ConnectionForced("shutdown"), "code")
+    assert not hasattr(NoRoute(), "code")

@@ -206,7 +206,7 @@ class Closed(AMQPError):
         by_peer: True if the other side closed, False if we did.
     """
 
-    code: ClassVar[int] = 0
+    default_code: ClassVar[int] = 0
     _by_code: ClassVar[dict[int, type[Closed]]] = {}
 
     def __init_subclass__(cls, *, code: int = 0, scope: bool = False, **kwargs: Any) -> None:
@@ -216,7 +216,7 @@ class Closed(AMQPError):
         if code:
             if code in cls._by_code:
                 raise TypeError(f"{code} is already {cls._by_code[code].__name__}")
-            cls.code = code
+            cls.default_code = code
             cls._by_code[code] = cls
 
     def __init__(
@@ -230,7 +230,7 @@ class Closed(AMQPError):
         by_peer: bool = True,
     ) -> None:
         super().__init__(reply_text)
-        self.reply_code = self.code if reply_code is None else reply_code
+        self.reply_code = self.default_code if reply_code is None else reply_code
         self.reply_text = printable(reply_text)
         self.class_id = class_id
         self.method_id = method_id
@@ -409,12 +409,12 @@ class Unroutable(PublishError):
         message: The returned message (``ReturnedMessage``), body and properties as they came back.
     """
 
-    code: ClassVar[int] = 0
+    default_code: ClassVar[int] = 0
     _by_code: ClassVar[dict[int, type[Unroutable]]] = {}
 
     def __init_subclass__(cls, *, code: int = 0, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls.code = code
+        cls.default_code = code
         cls._by_code[code] = cls
 
     def __init__(
@@ -427,7 +427,7 @@ class Unroutable(PublishError):
         message: Any = None,
     ) -> None:
         super().__init__(reply_text)
-        self.reply_code = self.code if reply_code is None else reply_code
+        self.reply_code = self.default_code if reply_code is None else reply_code
         self.reply_text = printable(reply_text)
         self.exchange = exchange
         self.routing_key = routing_key
