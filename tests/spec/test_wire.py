@@ -131,7 +131,7 @@ class Text(str):
         ("é", b"S\x00\x00\x00\x02\xc3\xa9"),
         (b"\xff", b"x\x00\x00\x00\x01\xff"),
         (bytearray(b"\xff"), b"x\x00\x00\x00\x01\xff"),
-        (memoryview(b"\xff"), b"x\x00\x00\x00\x01\xff"),
+        pytest.param(memoryview(b"\xff"), b"x\x00\x00\x00\x01\xff", id="memoryview"),
         (None, b"V"),
         (datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC), b"T" + b"\x00" * 7 + b"\x01"),
         (RawTimestamp(2**64 - 1), b"T" + b"\xff" * 8),
@@ -229,7 +229,7 @@ def listed(depth: int) -> dict[str, Any]:
     [
         (2**63, "does not fit 64 bits"),
         (-(2**63) - 1, "does not fit 64 bits"),
-        (object(), "a object has no form in a table"),
+        pytest.param(object(), "a object has no form in a table", id="object"),
         ({1, 2}, "a set has no form"),
         (1j, "a complex has no form"),
         (timedelta(1), "a timedelta has no form"),
