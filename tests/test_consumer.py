@@ -105,6 +105,15 @@ def test_of_several_failures_the_cause_is_told(stage: Stage) -> None:
     assert failure_of(starting, NotFound).exchange == "nope"
 
 
+@pytest.mark.covers("S28", "P27")
+def test_of_several_queues_the_one_that_is_not_there_is_told(stage: Stage) -> None:
+    starting = stage.client.consume_many(["a", "nope"], ignore)
+    stage.listen()
+    text = "NOT_FOUND - no queue 'nope' in vhost '/'"
+    stage.answer(ChannelOpenOk(), BasicQosOk(), ChannelClose(404, text, 60, 20))
+    assert failure_of(starting, NotFound).queue == "nope"
+
+
 def test_a_silent_broker_fails_the_start(stage: Stage) -> None:
     starting = Outcome(stage.client.consume("q", ignore))
     stage.listen()
@@ -261,6 +270,8 @@ def test_a_limit_that_cannot_be_is_refused(stage: Stage) -> None:
         consumer.set_prefetch(4)
     with pytest.raises(ValueError, match="unknown to the broker where nothing is acked"):
         stage.consume(ignore, ack="none").set_prefetch(10)
+    with pytest.raises(ValueError, match="would begin at its offset again"):
+        stage.consume(ignore, arguments={"x-stream-offset": 5}).set_prefetch(10)
 
 
 def test_a_new_limit_for_a_consumer_that_leaves_or_is_over_is_nothing(stage: Stage) -> None:

@@ -214,14 +214,19 @@ class Consumer:
 
         Raises:
             TypeError: It is no number.
-            InvalidParameter: It is less than ``concurrency`` or the size of a batch, or does not fit, or
-                nothing is acked, so that there is nothing to limit.
+            InvalidParameter: It is less than ``concurrency`` or the size of a batch, or does not fit; or
+                nothing is acked, so that there is nothing to limit; or the queue is a stream that is read
+                from an offset on.
         """
         if type(prefetch) is not int:
             raise TypeError(f"prefetch is an int, not {type(prefetch).__name__}")
         check_prefetch(prefetch, self.terms.concurrency, self.terms.batch)
         if self.terms.ack == "none":
             raise InvalidParameter("prefetch", "is unknown to the broker where nothing is acked")
+        if self.terms.has_offset:
+            raise InvalidParameter(
+                "prefetch", "of a stream's consumer stays: it would begin at its offset again"
+            )
         self.terms = self._link.terms = evolve(self.terms, prefetch=prefetch)
         if self.terms.ack == "manual":
             self._open_window(prefetch)
@@ -290,7 +295,7 @@ class Consumer:
         if channel is not self.channel or not self._started or self._over.fired:
             return
         self._crew.purge(lambda delivery: delivery.stale)
-        if isinstance(reason, ConnectionClosed) or not self.terms.resume or self._leaving:
+        if isinstance(reason, ConnectionClosed) or self._leaving:
             self._end(reason)
             return
         for one in self.subscriptions:

@@ -8,7 +8,7 @@ from txamqpx.consuming.batch import Batch
 from txamqpx.consuming.terms import Terms
 
 
-@pytest.mark.covers("T-QOS-03", "T-QOS-04")
+@pytest.mark.covers("T-QOS-03", "T-QOS-04", "T-CON-15")
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
@@ -21,6 +21,7 @@ from txamqpx.consuming.terms import Terms
         ({"concurrency": 0}, "from 1 on"),
         ({"attempts": True}, "from 1 on"),
         ({"on_error": "ignore"}, "is one of"),
+        ({"resume": True, "arguments": {"x-stream-offset": "first"}}, "read the stream again"),
         ({"batch": Batch(), "order_by": lambda delivery: 1}, "a batch has many keys"),
     ],
 )

@@ -428,6 +428,49 @@ async def test_an_ack_lets_the_other_queues_message_come(client: Client, channel
     keep.ends[1].callback(None)
 
 
+# --------------------------------------------------------------------------- kinds of queues
+
+
+@pytest.mark.covers("T-CON-14")
+@pytest_twisted.ensureDeferred
+async def test_who_stands_by_gets_its_turn(client: Client, channel: Channel) -> None:
+    await fill(channel, "q", numbered(3), {"x-single-active-consumer": True})
+    active, standby = Keep(), Keep()
+    first = await soon(client.consume("q", active.put))
+    second = await soon(client.consume("q", standby.put))
+    await active.take(3)
+    await quiet(channel)
+    assert standby.got == []
+    assert second.is_active
+    await soon(first.cancel())
+    await fill(channel, "q", [b"turn"], {"x-single-active-consumer": True})
+    await standby.take(1)
+
+
+@pytest.mark.covers("T-CON-15")
+@pytest_twisted.ensureDeferred
+async def test_a_stream_is_read_from_an_offset_on(client: Client, channel: Channel) -> None:
+    await fill(channel, "q", numbered(5), {"x-queue-type": "stream"})
+    keep = Keep()
+    arguments = {"x-stream-offset": 2}
+    await soon(client.consume("q", keep.put, prefetch=2, arguments=arguments))
+    await keep.take(3)
+    assert [headers_of(one)["x-stream-offset"] for one in keep.got] == [2, 3, 4]
+    assert keep.bodies == numbered(5)[2:]
+
+
+@pytest.mark.covers("T-CON-09")
+@pytest_twisted.ensureDeferred
+async def test_an_exclusive_consumer_changes_its_limit(client: Client, channel: Channel) -> None:
+    await fill(channel, "q", [])
+    keep = Keep()
+    consumer = await soon(client.consume("q", keep.put, exclusive=True))
+    await soon(consumer.set_prefetch(5))
+    await failure_of(client.consume("q", keep.put), AccessRefused)
+    await fill(channel, "q", [b"1"])
+    await keep.take(1)
+
+
 # --------------------------------------------------------------------------- ended by us
 
 

@@ -34,40 +34,32 @@ class Forgotten:
         self._limit = limit
         self._left = left
         self._handler = handler
-        self._since: dict[Delivery, float] = {}
-        self._warned: set[Delivery] = set()
+        # None: it was warned of.
+        self._since: dict[Delivery, float | None] = {}
         self._timer: IDelayedCall | None = clock.callLater(limit / _PARTS, self._tick)
 
     def _tick(self) -> None:
         self._timer = self._clock.callLater(self._limit / _PARTS, self._tick)
-        self._look()
-        now = self._clock.seconds()
-        for delivery, since in self._since.items():
-            if now - since >= self._limit and delivery not in self._warned:
-                self._warn(delivery, now - since)
+        self._warn(self._limit)
 
-    def _look(self) -> None:
+    def _warn(self, limit: float) -> None:
+        """Warn of what is left for so long, and forget what is not left any more."""
         now = self._clock.seconds()
         self._since = {delivery: self._since.get(delivery, now) for delivery in self._left()}
-        self._warned &= self._since.keys()
-
-    def _warn(self, delivery: Delivery, seconds: float) -> None:
-        self._warned.add(delivery)
-        self.log.warn(
-            "{handler} has left {delivery} unsettled for {seconds:.1f} s",
-            handler=self._handler,
-            delivery=delivery,
-            seconds=seconds,
-        )
+        for delivery, since in self._since.items():
+            if since is None or now - since < limit:
+                continue
+            self._since[delivery] = None
+            self.log.warn(
+                "{handler} has left {delivery} unsettled for {seconds:.1f} s",
+                handler=self._handler,
+                delivery=delivery,
+                seconds=now - since,
+            )
 
     def stop(self) -> None:
         """Warn of all that is left now, and watch no longer."""
-        if self._timer is None:
-            return
-        self._timer.cancel()
-        self._timer = None
-        self._look()
-        now = self._clock.seconds()
-        for delivery, since in self._since.items():
-            if delivery not in self._warned:
-                self._warn(delivery, now - since)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._warn(0.0)

@@ -127,7 +127,14 @@ class Terms:
             raise InvalidParameter("order_by", "is for one delivery at a time: a batch has many keys")
         if isinstance(self.binding_keys, str):
             raise TypeError("binding_keys is a sequence of keys, not one")
+        if self.resume and self.has_offset:
+            raise InvalidParameter("resume", "would read the stream again from the offset that is given")
         check_prefetch(self.prefetch, self.concurrency, self.batch)
+
+    @property
+    def has_offset(self) -> bool:
+        """Whether it begins at a place in a stream, where it would begin again if it were made again."""
+        return "x-stream-offset" in self.arguments
 
     @property
     def consume_arguments(self) -> dict[str, Any]:
