@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from operator import methodcaller as calling
+from typing import Any
 
 import pytest
 from twisted.logger import LogLevel, capturedLogs
@@ -312,6 +313,22 @@ def test_a_binding_that_is_given_up_needs_no_name() -> None:
     answer(peer, queue.method(), QueueDeclareOk("amq.gen-1", 0, 0))
     peer.expect_nothing()
     assert not client.operations.busy
+
+
+def test_nothing_of_a_topology_is_sent_if_a_queue_is_missing_that_the_broker_would_name(
+    peer: ScriptedPeer, client: Client
+) -> None:
+    exchange, queue, other = Exchange("x"), Queue.temporary(), Queue.temporary()
+    with pytest.raises(TopologyError, match="declare it first"):
+        client.declare(Topology(exchange, queue, Binding(exchange, queue), Binding(exchange, other)))
+    peer.expect_nothing()
+    assert not client.operations.busy
+
+
+@pytest.mark.parametrize("thing", ["q", None, [Queue("q")]])
+def test_only_values_are_declared(client: Client, thing: Any) -> None:
+    with pytest.raises(TypeError):
+        client.declare(thing)
 
 
 def test_nothing_of_a_topology_is_sent_if_some_of_it_would_be_refused(peer: ScriptedPeer) -> None:

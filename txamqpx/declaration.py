@@ -100,14 +100,24 @@ class Declarations:
 
         Raises:
             TopologyError: RabbitMQ would close the channel or the connection over it, or do nothing of the
-                kind; nothing was sent.
+                kind; or a binding is for a queue that the broker names, and the queue is not there with it.
+                Nothing was sent.
+            TypeError: It is none of these.
         """
         if isinstance(thing, Topology):
             return self._declare_all(thing)
+        if not isinstance(thing, Item):
+            raise TypeError(f"a topology or a part of one is declared, {type(thing).__name__} is none")
         return self._call(thing.method())
 
     def _declare_all(self, topology: Topology) -> Deferred[Mapping[Item, Any]]:
-        self._warn(topology.check(self.server.rabbitmq, self.allow_deprecated))  # before any of it is sent
+        # Before any of it is sent.
+        warnings = topology.check(self.server.rabbitmq, self.allow_deprecated)
+        handles = {queue.handle for queue in topology.queues if queue.server_named}
+        for binding in topology.bindings:
+            if binding.handle not in handles:
+                binding.method()  # which raises if it is for a queue that is named, but not here
+        self._warn(warnings)
         named_later: dict[str, Deferred[QueueDeclareOk]] = {}
         answers: list[Deferred[Any]] = []
         for item in topology:
