@@ -179,6 +179,22 @@ def test_a_rollback_takes_back_what_could_not_be_sent_as_well(tx: Transaction, p
     peer.expect(TxCommit)
 
 
+def test_a_rollback_takes_back_what_will_not_fit_when_its_turn_has_come(
+    tx: Transaction, peer: ScriptedPeer, client: Client
+) -> None:
+    client.queue_declare("q")
+    tx.publish(b"", routing_key="k" * 256)
+    tx.rollback()
+    number = peer.expect(ChannelOpen).channel
+    peer.expect(QueueDeclare, number)
+    peer.send(number, ChannelOpenOk())
+    peer.send(number, QueueDeclareOk("q", 0, 0))
+    peer.expect(TxRollback, 1)
+    peer.send(1, TxRollbackOk())
+    tx.commit()
+    peer.expect(TxCommit, 1)
+
+
 def test_what_does_not_fit_is_refused_at_once(tx: Transaction, peer: ScriptedPeer) -> None:
     unfit: Any = {"priority": "high"}
     with pytest.raises(EncodeError):

@@ -146,8 +146,11 @@ class Transaction:
 
     def rollback(self) -> Deferred[None]:
         """Take back what was published since then; what was acked can be settled again."""
+        return self._in_turn(self._rollback)
+
+    def _rollback(self) -> Deferred[None]:
         self._spoiled = None
-        return self._in_turn(lambda: self.channel.tx_rollback().addCallback(_to_none))
+        return self.channel.tx_rollback().addCallback(_to_none)
 
     def close(self) -> Deferred[None]:
         """End it; what was not committed is taken back, what was not settled is given back."""
