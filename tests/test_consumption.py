@@ -32,6 +32,18 @@ def test_a_consumer_starts_when_what_was_called_before_is_done(stage: Stage) -> 
     assert "basic.consume" in stage.names()
 
 
+@pytest.mark.parametrize(("one", "other"), [(True, False), (False, True)])
+def test_who_wants_a_queue_for_himself_has_his_place_among_its_consumers(
+    stage: Stage, one: bool, other: bool
+) -> None:
+    stage.client.consume("q", ignore, exclusive=one)
+    later = stage.client.consume("q", ignore, exclusive=other)
+    stage.listen()
+    assert stage.names().count("basic.consume") == 1
+    stage.agree()
+    success_of(later)
+
+
 def test_who_consumes_something_else_waits_for_nobody(stage: Stage) -> None:
     stage.client.queue_declare("other")
     stage.client.consume("", ignore)

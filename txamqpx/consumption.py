@@ -110,6 +110,8 @@ def _footprint(consumer: Consumer) -> Footprint:
     names = [("queue", one.queue) for one in consumer.subscriptions if one.queue]
     if consumer.terms.exchange:
         names.append(("exchange", consumer.terms.exchange))
+    if consumer.terms.exclusive:  # who comes first has the queue, and the others are refused
+        return Footprint(writes=tuple(names))
     return Footprint(reads=tuple(names))
 
 
