@@ -178,6 +178,18 @@ def test_a_flush_waits_for_all_publishers(client: Client) -> None:
     assert success_of(flushed) is None
 
 
+def test_who_gives_up_a_flush_is_not_told_that_all_is_settled(client: Client) -> None:
+    wait: Deferred[None] = Deferred()
+    stub: Any = Stub(flushed=wait)
+    client.publishers.append(stub)
+    given_up, flushed = client.flush(), client.flush()
+    given_up.cancel()
+    failure_of(given_up, CancelledError)
+    assert is_pending(flushed)
+    wait.callback(None)
+    assert success_of(flushed) is None
+
+
 class Stub:
     """A publisher, or what a client has adopted; notes what it is told."""
 
@@ -346,6 +358,16 @@ def test_closing_at_once_waits_for_nothing(peer: ScriptedPeer, client: Client) -
     client.adopt(Stub(ended=Deferred()))  # type: ignore[arg-type]
     closed = client.close(0)
     peer.advance(0)
+    assert success_of(closed) is None
+
+
+@pytest.mark.parametrize("timeout", [-1, float("inf"), float("nan"), None])
+def test_a_time_that_is_none_closes_nothing(peer: ScriptedPeer, client: Client, timeout: Any) -> None:
+    with pytest.raises((InvalidParameter, TypeError)):
+        client.close(timeout)
+    assert client.is_open
+    closed = client.close()
+    peer.wire.pump()
     assert success_of(closed) is None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from math import inf
 from types import TracebackType
 from typing import Any, Protocol, Self, TypedDict, Unpack, cast
 
@@ -166,7 +167,10 @@ class Client(Declarations, Consumption, Calls):
 
     def flush(self) -> Deferred[None]:
         """Return a Deferred that fires once each publish so far has its outcome; it never fails."""
-        return DeferredList([publisher.flush() for publisher in self.publishers]).addCallback(_to_none)
+        flushed: Deferred[None] = Deferred()  # not the list's own, which fires also when it is cancelled
+        flushes = DeferredList([publisher.flush() for publisher in self.publishers])
+        flushes.addCallback(lambda _: flushed.callback(None))
+        return flushed
 
     def transaction(self) -> Transaction:
         """Return a transaction, to be used in an ``async with`` block."""
@@ -233,7 +237,12 @@ class Client(Declarations, Consumption, Calls):
 
         Returns:
             A Deferred that fires when the connection is gone; it never fails.
+
+        Raises:
+            InvalidParameter: ``timeout`` is no number of seconds; nothing is closed.
         """
+        if not 0 <= timeout < inf:
+            raise InvalidParameter("timeout", "must be a number of seconds from 0 on")
         if not self._closing:
             self._closing = True
             Deferred.fromCoroutine(self._close(timeout)).addBoth(self._closed.fire)
