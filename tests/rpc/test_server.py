@@ -12,7 +12,7 @@ from tests.outcomes import failure_of, is_pending, success_of
 from tests.rpc.raw import deliver_raw
 from tests.rpc.serving import Serving
 from txamqpx.consuming.settlement import Reject
-from txamqpx.errors import InvalidParameter, NotFound, NotPublished, RemoteError
+from txamqpx.errors import ConsumerCancelled, InvalidParameter, NotFound, NotPublished, RemoteError
 from txamqpx.publisher import Publisher
 from txamqpx.rpc.server import _DEADLY
 from txamqpx.spec.amqp0_9_1 import (
@@ -117,6 +117,24 @@ def test_a_server_is_closed_with_a_block() -> None:
     serving.peer.send(serving.number, BasicCancelOk(serving.tag))
     success_of(used)
     assert success_of(serving.server.closed) is None
+
+
+def test_a_server_whose_queue_has_gone_lets_its_channel_go_when_all_is_answered() -> None:
+    result: Deferred[bytes] = Deferred()
+    serving = Serving(lambda delivery: result)
+    serving.request()
+    serving.peer.send(serving.number, BasicCancel(serving.tag, True))
+    serving.peer.expect(BasicCancel)
+    serving.peer.send(serving.number, BasicCancelOk(serving.tag))
+    assert isinstance(success_of(serving.server.closed), ConsumerCancelled)
+    serving.peer.expect(BasicNack(1, False, True))  # whoever gets it next replies again
+    serving.peer.expect(ChannelClose, serving.number)
+    result.callback(b"done")
+    serving.reply()
+    assert len(serving.client.publishers) == 1
+    serving.confirm()
+    serving.peer.expect(ChannelClose, serving.replies)
+    assert serving.client.publishers == []
 
 
 def test_closing_lets_a_request_be_answered() -> None:

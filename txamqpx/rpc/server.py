@@ -138,7 +138,12 @@ class Server:
 
     def _started(self, consumer: Consumer) -> Self:
         self._consumer = consumer
+        consumer.closed.addCallback(self._consumer_ended)
         return self
+
+    def _consumer_ended(self, reason: Ending) -> None:
+        # Nobody may ever close a server whose queue has gone; functions that are at work still reply.
+        self._close(None, 30.0)
 
     def _not_started(self, failure: Failure) -> Failure:
         assert self._publisher is not None
@@ -173,9 +178,12 @@ class Server:
         Returns:
             A Deferred that fires when all is done.  Closing twice is harmless.
         """
+        return self._close(timeout, timeout)
+
+    def _close(self, at_work: float | None, replies: float) -> Deferred[None]:
         assert self._publisher is not None
         publisher = self._publisher
-        return self.consumer.cancel(timeout).addCallback(lambda _: publisher.close(timeout))
+        return self.consumer.cancel(at_work).addCallback(lambda _: publisher.close(replies))
 
     # ----------------------------------------------------------------------- one request
 
