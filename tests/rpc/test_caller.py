@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from gc import collect
 from typing import Any
+from weakref import ref
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
@@ -779,6 +781,23 @@ def test_closing_does_not_wait_for_ever(asking: Asking) -> None:
 def test_a_caller_that_was_not_used_closes_at_once(asking: Asking) -> None:
     success_of(asking.caller.close())
     asking.peer.expect_nothing()
+
+
+@pytest.mark.parametrize("timeout", [-1, float("inf"), float("nan"), None])
+def test_a_time_that_is_none_closes_nothing(asking: Asking, timeout: Any) -> None:
+    with pytest.raises((InvalidParameter, TypeError)):
+        asking.caller.close(timeout)
+    asked(asking)
+
+
+def test_a_connection_keeps_no_caller_that_is_over(asking: Asking) -> None:
+    caller = ref(asking.client.caller())
+    over = caller()
+    assert over is not None
+    success_of(over.close())
+    del over
+    collect()
+    assert caller() is None
 
 
 def test_a_call_that_is_cancelled_last_ends_the_caller(asking: Asking) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from math import isfinite
+from math import inf
 from secrets import token_hex
 from typing import Protocol, Unpack
 
@@ -136,7 +136,8 @@ class Caller:
         self._ending = False
         self._closed: Once[None] = Once()
         protocol.on_blocked.append(self._pump)
-        protocol.when_closed().addCallback(self._end_all)
+        self._connection_over = protocol.when_closed()
+        self._connection_over.addCallbacks(self._end_all, lambda _: None)
 
     def __repr__(self) -> str:
         return f"<Caller on {self._protocol!r}, {self.outstanding} outstanding>"
@@ -196,7 +197,7 @@ class Caller:
         """
         if bool(queue) == bool(exchange) or (queue and routing_key):
             raise InvalidParameter("queue", "name either a queue, or an exchange and a routing key")
-        if not timeout > 0 or not isfinite(timeout):
+        if not 0 < timeout < inf:
             raise InvalidParameter("timeout", "must be a number of seconds above 0")
         body = self._checked(body)
         routing_key = queue or routing_key
@@ -266,7 +267,12 @@ class Caller:
 
         Returns:
             A Deferred that fires when all is done; it never fails.  Closing twice is harmless.
+
+        Raises:
+            InvalidParameter: ``timeout`` is no number of seconds; nothing is closed.
         """
+        if not 0 <= timeout < inf:
+            raise InvalidParameter("timeout", "must be a number of seconds from 0 on")
         if self._shut is None:
             self._shut = ConnectionClosed("the caller was closed", by_peer=False)
             self._deadline = self._clock.callLater(timeout, self._end_all, self._shut)
@@ -425,6 +431,7 @@ class Caller:
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
         self._protocol.on_blocked.remove(self._pump)
+        self._connection_over.cancel()  # a connection outlives many callers, and would keep each
         closing = succeed(None) if self._replies is None else self._replies.close()
         closing.addBoth(lambda _: self._closed.fire(None))
 
