@@ -148,12 +148,13 @@ def test_a_thread_that_waits_keeps_no_message_in_memory(calls: Calls) -> None:
 
     workers = Workers(lambda delivery: None, 1, calls)
     heavy = Heavy()
-    kept = weakref.ref(heavy)
+    forgotten = Event()
+    weakref.finalize(heavy, forgotten.set)
     give(workers, heavy, calls)
-    give(workers, Received(), calls)
+    calls.finish("turn", lambda: succeed(None))
     del heavy
     gc.collect()
-    assert kept() is None
+    assert forgotten.wait(5.0)
     workers.end()
 
 
