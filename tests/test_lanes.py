@@ -5,16 +5,17 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from tests.outcomes import success_of
+from tests.outcomes import failure_of, success_of
 from tests.scripted import ScriptedPeer, scripted
 from tests.talk import opened
-from txamqpx.errors import ConnectionClosed
+from txamqpx.errors import ConnectionClosed, ConnectionLost
 from txamqpx.lanes import KEPT, MOST, Lane, Lanes
 from txamqpx.message import Delivery
 from txamqpx.ordering import Footprint, Operations
 from txamqpx.spec.amqp0_9_1 import (
     BasicAck,
     BasicGet,
+    BasicGetEmpty,
     BasicGetOk,
     ChannelClose,
     ChannelCloseOk,
@@ -221,6 +222,66 @@ def test_calls_wait_for_a_channel() -> None:
     peer.expect(QueueDeclare("q"), number)
     peer.send(number, QueueDeclareOk("q", 0, 0))
     assert success_of(declared).queue == "q"
+
+
+@pytest.mark.covers("T-CH-02")
+def test_a_lane_of_ours_that_gets_idle_makes_room_for_one_that_is_needed() -> None:
+    peer = small(1)
+    operations = Operations(peer.protocol)
+    declared = operations.call(QueueDeclare("q"))
+    number = accept(peer)
+    peer.expect(QueueDeclare("q"), number)
+    got = operations.call(BasicGet("p", False), place="p")
+    peer.expect_nothing()
+    peer.send(number, QueueDeclareOk("q", 0, 0))
+    success_of(declared)
+    peer.expect(ChannelClose, number)
+    number = accept(peer)
+    peer.expect(BasicGet("p", False), number)
+    peer.send(number, BasicGetEmpty())
+    assert isinstance(success_of(got), BasicGetEmpty)
+
+
+@pytest.mark.covers("T-CH-02")
+@pytest.mark.parametrize("answered_before", [True, False])
+def test_a_channel_that_is_needed_is_to_be_had_when_the_messages_on_another_are_settled(
+    answered_before: bool,
+) -> None:
+    peer = small(1)
+    operations = Operations(peer.protocol)
+    first: Deferred[Any] = operations.call(BasicGet("q", False), place="q")
+    number = accept(peer)
+    peer.expect(BasicGet("q", False), number)
+    if answered_before:
+        peer.send(number, BasicGetOk(1, False, "", "q", 0), b"")
+    second = operations.call(BasicGet("p", False), place="p")
+    third = operations.call(BasicGet("o", False), place="o")
+    if not answered_before:
+        peer.send(number, BasicGetOk(1, False, "", "q", 0), b"")
+    peer.expect_nothing()
+    success_of(first).ack()
+    peer.expect(BasicAck, number)
+    peer.expect(ChannelClose, number)
+    for got, queue in ((second, "p"), (third, "o")):
+        number = accept(peer)
+        peer.expect(BasicGet(queue, False), number)
+        peer.send(number, BasicGetEmpty())
+        success_of(got)
+        if queue == "p":
+            peer.expect(ChannelClose, number)
+
+
+def test_messages_that_are_lost_with_the_connection_make_no_room() -> None:
+    peer = small(1)
+    operations = Operations(peer.protocol)
+    operations.call(BasicGet("q", False), place="q")
+    number = accept(peer)
+    peer.expect(BasicGet("q", False), number)
+    peer.send(number, BasicGetOk(1, False, "", "q", 0), b"")
+    got = operations.call(BasicGet("p", False), place="p")
+    peer.protocol.connectionLost()  # and no turn of the reactor since then
+    failure_of(got, ConnectionLost)
+    assert not peer.clock.getDelayedCalls()
 
 
 def test_on_a_connection_that_is_over_there_are_none(peer: ScriptedPeer) -> None:

@@ -9,6 +9,7 @@ from attrs import define
 from twisted.internet.interfaces import IReactorTime
 
 from txamqpx.channel import Channel
+from txamqpx.consuming.window import watched
 from txamqpx.errors import NoFreeChannels
 from txamqpx.params import ConnectionParameters
 from txamqpx.protocol.channel import ChannelCore
@@ -52,6 +53,8 @@ class Lane:
     overdue: int = 0
     #: Whether the broker has closed it, and the operation that it had come to is dealt with.
     failed: bool = False
+    #: Whether it is heard of when the last of its messages is settled.
+    watched: bool = False
 
     @property
     def is_live(self) -> bool:
@@ -81,6 +84,8 @@ class Lanes:
         self._common: list[Lane] = []
         self._placed: dict[Hashable, Lane] = {}
         self._watched: set[ChannelCore] = set()
+        # Whether somebody waits for a channel.
+        self._short = False
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
@@ -114,8 +119,12 @@ class Lanes:
 
     def rest(self, lane: Lane) -> None:
         """Take note that a lane may have nothing to do: too many of those are closed."""
-        if lane.is_idle:
-            self._thin_out(self._common if lane.place is None else self._placed.values())
+        if not lane.is_idle:
+            return
+        self._thin_out(self._common if lane.place is None else self._placed.values())
+        if self._short:
+            self._short = False
+            self._freed()  # whoever still finds none has this one closed for it
 
     def _thin_out(self, lanes: Iterable[Lane]) -> None:
         idle = [lane for lane in lanes if lane.is_idle]
@@ -148,13 +157,29 @@ class Lanes:
 
     def _watch(self) -> None:
         """Wait for the end of any channel, whosever it is; an idle one of ours can end for it."""
+        self._short = True
         for lane in self.lanes:
             if lane.is_idle:
                 self._close(lane)
+            elif lane.place is not None and not lane.watched:
+                self._watch_settling(lane)
         for core in self._host.core.channels.values():
             if core not in self._watched:
                 self._watched.add(core)
                 core.owner.when_closed().addCallback(self._ended, core)
+
+    def _watch_settling(self, lane: Lane) -> None:
+        lane.watched = True
+        ledger = watched(lane.channel.core)
+
+        def settled(_: int) -> None:
+            if not len(ledger):
+                ledger.listeners.remove(settled)
+                lane.watched = False
+                if lane.is_live:  # not at once: the ack is not on its way yet
+                    self._host.clock.callLater(0, self.rest, lane)
+
+        ledger.listeners.append(settled)
 
     def _ended(self, reason: object, core: ChannelCore) -> None:
         self._watched.discard(core)
