@@ -26,7 +26,14 @@ def test_a_broker_tells_who_it_is_and_what_it_can_do() -> None:
 
 @pytest.mark.parametrize(
     ("version", "numbers"),
-    [("4.3.0-rc.1", (4, 3, 0)), ("4", (4,)), ("unknown", ()), (b"3.10", ()), (None, ())],
+    [
+        ("4.3.0-rc.1", (4, 3, 0)),
+        ("4", (4,)),
+        ("unknown", ()),
+        (b"3.10", ()),
+        ("9" * 5000, (999_999_999,)),
+        (None, ()),
+    ],
 )
 def test_a_version_is_compared_by_its_numbers(version: Any, numbers: tuple[int, ...]) -> None:
     assert ServerFacts.from_properties({"version": version}).version_info == numbers

@@ -40,7 +40,7 @@ class ServerFacts:
     def from_properties(cls, properties: Mapping[str, Any]) -> Self:
         """Read the ``server-properties``; what a broker leaves out, or gives in another form, is empty."""
         version = _text(properties, "version")
-        numbers = re.match(r"\d+(?:\.\d+)*", version)
+        numbers = re.match(r"[0-9]{1,9}(?:\.[0-9]{1,9})*", version)
         capabilities = properties.get("capabilities")
         if not isinstance(capabilities, Mapping):
             capabilities = {}
