@@ -88,6 +88,28 @@ def test_a_queue_that_is_not_there_is_told_to_who_takes(stage: Stage) -> None:
     stage.answer(ChannelOpenOk(), BasicQosOk(), ChannelClose(404, text, 60, 20))
     failure_of(early, NotFound)
     failure_of(source.get(), NotFound)
+    assert type(success_of(source.consumer.closed)) is NotFound
+
+
+async def looped(source: Deliveries) -> None:
+    async with source:
+        async for delivery in source:
+            delivery.ack()
+
+
+def test_a_block_is_left_where_the_consumer_never_started(stage: Stage) -> None:
+    loop = Outcome(Deferred.fromCoroutine(looped(stage.client.deliveries("nope"))))
+    stage.listen()
+    text = "NOT_FOUND - no queue 'nope' in vhost '/'"
+    stage.answer(ChannelOpenOk(), BasicQosOk(), ChannelClose(404, text, 60, 20))
+    loop.error(NotFound)
+
+
+def test_cancelling_again_what_never_started_is_harmless(stage: Stage) -> None:
+    source = stage.client.deliveries("q")
+    stage.listen()
+    assert success_of(source.cancel()) is None
+    assert success_of(source.cancel()) is None
 
 
 @pytest.mark.covers("S20", "T-CON-05", "P30")

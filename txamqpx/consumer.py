@@ -159,7 +159,8 @@ class Consumer:
         """A Deferred, new each time, that fires once the consumer is over.
 
         It fires with the ``ConsumerCancelled``, ``ChannelClosed`` or ``ConnectionClosed`` that ended it, with
-        the ``StopConsuming`` that a handler raised, or with None after ``cancel``.
+        the ``StopConsuming`` that a handler raised, with what kept it from starting, or with None after
+        ``cancel``.
         """
         return self._over.wait()
 
@@ -188,9 +189,12 @@ class Consumer:
         try:
             await self._lock.run(Deferred.fromCoroutine, self._link.consume(self.subscriptions))
             self._client.adopt(self)
-        except BaseException:
+        except BaseException as error:
             self._leaving = True
             self._link.close()
+            if not self._left.fired:
+                self._left.fire(None)
+            self._end(error if isinstance(error, AMQPError) else None)
             raise
         self._started = True
         self._connection_over = self._protocol.when_closed()
@@ -383,7 +387,8 @@ class Consumer:
                 self._forgotten.stop()
             await self._link.finish()
         finally:
-            self._left.fire(None)
+            if not self._left.fired:  # by a start that has failed meanwhile
+                self._left.fire(None)
             self._end(reason)
 
     def _end(self, reason: Ending) -> None:

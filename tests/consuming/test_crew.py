@@ -500,6 +500,18 @@ def test_a_handler_can_end_its_consumer(stage: Stage, which: int) -> None:
     assert not consumer.is_active
 
 
+def test_no_handler_begins_once_another_has_ended_the_consumer(stage: Stage) -> None:
+    work = Work()
+    stop = StopConsuming("enough")
+    consumer = stage.consume(work)
+    stage.deliver(b"1", b"2")
+    work.ends[b"1"].errback(stop)
+    stage.agree()
+    assert work.begun == [b"1"]
+    assert stage.take_settled() == [("nack requeue", 1), ("nack requeue", 2)]
+    assert success_of(consumer.closed) is stop
+
+
 @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt()])
 def test_the_end_of_the_program_gives_the_message_back_and_goes_on(
     stage: Stage, error: BaseException, logged_errors: LoggedErrors

@@ -291,10 +291,10 @@ class Crew:
         job.deliveries, job.result = again, None
         if again:
             job.retry = self._clock.callLater(delay, self._try_again, job)
-        else:
-            self._end(job)
         if stop is not None:
-            self._stop(stop)
+            self._stop(stop)  # before the end of this one is the turn of the next
+        if not again:
+            self._end(job)
 
     def _word(self, failure: Failure, delivery: Delivery) -> Verdict | Outcome:
         try:
