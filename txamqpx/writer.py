@@ -25,7 +25,7 @@ MAX_IN_TRANSPORT = 128 * 1024
 MANY = 32
 
 # When more waits in our outbox, whoever publishes without confirms does better to wait.
-HIGH_WATER = 256 * 1024
+HIGH_WATER = 1024 * 1024
 
 
 @implementer(IPushProducer)

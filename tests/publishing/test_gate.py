@@ -5,6 +5,7 @@ from __future__ import annotations
 from threading import get_ident
 
 import pytest
+from twisted.internet.defer import CancelledError
 from twisted.logger import capturedLogs
 from twisted.python import threadable
 
@@ -287,6 +288,34 @@ def test_without_confirms_nobody_overtakes_who_publishes_from_a_callback() -> No
     press.publisher.publish(b"1").addCallback(more)
     press.unblock()
     press.take(b"1", b"2", b"3")
+
+
+def test_without_confirms_who_is_told_finds_the_gate_open() -> None:
+    press = Press(confirm=False)
+    press.prove()
+    press.block()
+    waited: list[int] = []
+
+    def more(_: object) -> None:
+        press.publish(b"2")
+        waited.append(press.publisher.waiting)
+
+    press.publisher.publish(b"1").addCallback(more)
+    press.unblock()
+    press.take(b"1", b"2")
+    assert waited == [0]  # a loop of publishes would stand in the line with each of them
+
+
+def test_without_confirms_one_that_was_sent_can_still_be_given_up() -> None:
+    press = Press(confirm=False)
+    press.prove()
+    press.block()
+    first = press.publisher.publish(b"1")
+    second = press.publisher.publish(b"2")
+    first.addCallback(lambda _: second.cancel())
+    press.unblock()
+    press.take(b"1", b"2")
+    failure_of(second, CancelledError)
 
 
 def test_without_confirms_a_loss_is_logged() -> None:

@@ -145,13 +145,16 @@ class Gate:
         publish.after = self._predecessors()
         self._enter(publish, self._clock.seconds())
         self._line[publish] = None
-        self.pump()
+        if len(self._line) == 1:  # behind others it changes nothing
+            self.pump()
 
     def mark(self, *, settled: bool) -> Deferred[None]:
         """Return a Deferred that fires when all publishes so far have passed, or also have their outcomes."""
         if self._over:
-            return succeed(None)
+            return self._protocol.when_told() if settled else succeed(None)
         mark = Mark(settled, Deferred(lambda _: self._forget(mark)))
+        if settled:  # the ledger is ahead of those whom an ack that has just come is about to be told to
+            mark.deferred.addCallback(lambda _: self._protocol.when_told())
         self._line[mark] = None
         self.pump()
         return mark.deferred
@@ -179,7 +182,7 @@ class Gate:
             return
         if self._alone is not None and self._alone[0] not in self.entries:
             self._prove(self._alone)
-        reached: list[Mark] = []
+        done: list[Mark | Publish] = []
         self._pumping = True
         try:
             while self._line:
@@ -189,16 +192,16 @@ class Gate:
                     if first.settled and not self._flushes.settled:
                         self._flushes.add(first)
                     else:
-                        reached.append(first)
+                        done.append(first)
                 elif not self._may_pass(first):
                     break
-                else:
-                    self._send(first)
+                elif self._send(first):
+                    done.append(first)
         finally:
             self._pumping = False
         self._look()
-        for mark in reached:  # not before: whoever is told may publish, and is to find the gate open
-            mark.fire()
+        for one in done:  # not before: whoever is told may publish, and is to find the gate open
+            one.fire()
 
     def _enter(self, publish: Publish, since: float) -> None:
         publish.since = since
@@ -247,7 +250,8 @@ class Gate:
         self._listening = False
         self.pump()
 
-    def _send(self, publish: Publish) -> None:
+    def _send(self, publish: Publish) -> bool:
+        """Hand a publish to the channel; return whether that is all that becomes of it."""
         content = publish.content
         exchange, risky = content[1], self._is_risky(content)
         self._leave(publish)
@@ -257,12 +261,12 @@ class Gate:
         except AMQPError as error:
             not_sent = error if isinstance(error, NotPublished) else caused(NotPublished(str(error)), error)
             publish.give_up(not_sent)
-            return
+            return False
         if not waits:
             self.proven.add(exchange)
-            publish.callback(None)
         elif risky:
             self._alone = (self._ledger.next_seq - 1, exchange)
+        return not waits
 
     def _look(self) -> None:
         """See whether the next publish can take the short way, and what there is to wait for."""

@@ -64,6 +64,11 @@ class Publish(Deferred[Confirmed | None]):
         else:
             self.gate.failed(self, fail)
 
+    def fire(self) -> None:
+        """Tell that it was sent, where the broker says nothing."""
+        if not self.called:
+            self.callback(None)
+
     def end(self, failure: Failure) -> None:
         """Fail for good."""
         super().errback(failure)
