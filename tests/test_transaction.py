@@ -240,6 +240,25 @@ def test_what_is_done_in_it_keeps_its_order_whoever_waits_too(
     assert [peer.expect(BasicPublish).method.routing_key for _ in range(2)] == ["first", "second"]
 
 
+def test_what_is_done_in_it_comes_after_what_was_published_before(
+    peer: ScriptedPeer, client: Client, tx: Transaction
+) -> None:
+    published: list[Deferred[None]] = [Deferred(), Deferred()]
+    publishers: list[Any] = [Flushing(settled) for settled in published]
+    client.publishers = publishers[:1]
+    tx.get("q")
+    client.publishers = publishers[1:]
+    given_up = tx.get("p")
+    tx.get("o")
+    given_up.cancel()
+    failure_of(given_up, CancelledError)
+    published[1].callback(None)
+    peer.expect_nothing()
+    published[0].callback(None)
+    assert [peer.expect(BasicGet, 1).method.queue for _ in range(2)] == ["q", "o"]
+    peer.expect_nothing()
+
+
 class Flushing:
     """A publisher with something outstanding."""
 

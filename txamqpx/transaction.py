@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Protocol, Self, TypeVar, Unpack
 
-from twisted.internet.defer import Deferred, fail
+from attrs import Factory, define
+from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.python.failure import Failure
 
 from txamqpx.channel import Channel
@@ -46,6 +48,15 @@ class TransactionHost(Protocol):
         """Take note that it has ended."""
 
 
+@define(eq=False)
+class _Turn:
+    """A place in the line."""
+
+    come: Deferred[None] = Factory(Deferred)
+    #: Whether what the client was asked for before it has taken effect.
+    is_due: bool = False
+
+
 class Transaction:
     """A channel in transaction mode: what is done on it takes effect with ``commit``.
 
@@ -68,7 +79,8 @@ class Transaction:
         self._host = host
         self._begun = False
         self._channel: Channel | None = None
-        self._waiting = 0
+        # What waits for its turn.
+        self._line: deque[_Turn] = deque()
         # Why the next commit cannot be the one that was meant.
         self._spoiled: Failure | None = None
         self._ended: Once[None] = Once()
@@ -220,15 +232,20 @@ class Transaction:
         """Do something once what the client was asked for before has taken effect."""
         if self.channel.core.error is not None:
             return fail(self.channel.core.refusal("a transaction"))
-        operations = self._host.operations
-        if not operations.busy and not self._waiting:
+        before = [self._host.operations.when_idle(), self._host.flush()]
+        if not self._line and all(each.called for each in before):
             return start()
-        self._waiting += 1
-        return operations.when_idle().addBoth(self._go_on, start)
+        turn = _Turn()
+        self._line.append(turn)
+        DeferredList(before).addCallback(self._advance, turn)
+        return turn.come.addCallback(lambda _: start())
 
-    def _go_on(self, waited: Failure | None, start: Callable[[], Deferred[T]]) -> Deferred[T] | Failure:
-        self._waiting -= 1
-        return start() if waited is None else waited
+    def _advance(self, _: object, turn: _Turn) -> None:
+        turn.is_due = True
+        while self._line and self._line[0].is_due:
+            come = self._line.popleft().come
+            if not come.called:  # it was cancelled
+                come.callback(None)
 
 
 def _to_none(_: object) -> None:
