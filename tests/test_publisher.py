@@ -513,3 +513,39 @@ def test_the_channel_may_be_closed_over_a_message_while_the_publisher_closes(pre
     press.peer.expect(ChannelClose)
     press.peer.wire.pump()
     assert success_of(closed) is None
+
+
+def test_a_flush_within_a_callback_waits_for_all_whom_the_same_ack_covers(press: Press) -> None:
+    order: list[str] = []
+    press.prove()
+
+    def told(name: str) -> Callable[[object], object]:
+        def tell(_: object) -> None:
+            order.append(name)
+            if name == "1":
+                press.publisher.flush().addCallback(told("flush"))
+
+        return tell
+
+    for name in "123":
+        press.publisher.publish(name.encode()).addCallback(told(name))
+    press.take(b"1", b"2", b"3")
+    press.ack(multiple=True)
+    assert order == ["1", "2", "3", "flush"]
+
+
+def test_a_flush_within_a_callback_can_be_cancelled(press: Press) -> None:
+    press.prove()
+    flushes: list[Deferred[None]] = []
+
+    def tell(_: object) -> None:
+        flushes.append(press.publisher.flush())
+        flushes[-1].cancel()
+
+    for body in (b"1", b"2"):
+        press.publisher.publish(body).addCallback(tell)
+    press.take(b"1", b"2")
+    press.ack(multiple=True)
+    for flush in flushes:
+        failure_of(flush, CancelledError)
+    assert len(flushes) == 2

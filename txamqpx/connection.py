@@ -379,13 +379,24 @@ class AMQPProtocol(Protocol):
                     except Exception:
                         self.log.failure("while dealing with {event}", event=event)
                 happened = self.core.take_events()
-                if not happened:
-                    self._channel_events.settle()
+                while not happened and self._channel_events.settle():
                     happened = self.core.take_events()
         finally:
             self._dispatching = False
             self.core.events[:0] = waiting  # what a SystemExit kept from being told is told with the next
             self._writer.flush()
+
+    def when_told(self) -> Deferred[None]:
+        """Return a Deferred that fires once all that was heard so far has been told to whom it concerns.
+
+        Within a callback some of it may not have been; outside of any it fires at once.
+        """
+        if not self._dispatching:
+            return succeed(None)
+        listeners = self._channel_events.listeners
+        deferred: Deferred[None] = Deferred(listeners.remove)
+        listeners.append(deferred)
+        return deferred
 
     # ----------------------------------------------------------------------- what happens to the connection
 

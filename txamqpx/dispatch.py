@@ -65,6 +65,8 @@ class ChannelEvents:
     def __init__(self, hooks: Hooks) -> None:
         self._hooks = hooks
         self._spoken_of: set[Any] = set()
+        #: Who waits until all has been told that was heard.
+        self.listeners: list[Deferred[None]] = []
         #: What to do with each kind of event.
         self.table: Mapping[type[Any], Callable[[Any], object]] = {
             Delivery: self._delivered,
@@ -80,13 +82,22 @@ class ChannelEvents:
             events.Requested: self._requested,
         }
 
-    def settle(self) -> None:
-        """Let go whoever waits for confirms: to be called when no event is left.
+    def settle(self) -> bool:
+        """Let go whoever waits for confirms, or else for the end: to be called when no event is left.
 
         Until then the ledger is ahead of the publishes' Deferreds.
+
+        Returns:
+            Whether somebody was let go, who may have caused more.
         """
-        while self._spoken_of:
-            self._spoken_of.pop().confirms_settled()
+        if self._spoken_of:
+            while self._spoken_of:
+                self._spoken_of.pop().confirms_settled()
+            return True
+        if self.listeners:
+            self.listeners.pop(0).callback(None)
+            return True
+        return False
 
     def _delivered(self, delivery: Delivery) -> None:
         consumer = delivery.consumer
