@@ -519,16 +519,13 @@ def test_a_flush_within_a_callback_waits_for_all_whom_the_same_ack_covers(press:
     order: list[str] = []
     press.prove()
 
-    def told(name: str) -> Callable[[object], object]:
-        def tell(_: object) -> None:
-            order.append(name)
-            if name == "1":
-                press.publisher.flush().addCallback(told("flush"))
-
-        return tell
+    def tell(_: object, name: str) -> None:
+        order.append(name)
+        if name == "1":
+            press.publisher.flush().addCallback(tell, "flush")
 
     for name in "123":
-        press.publisher.publish(name.encode()).addCallback(told(name))
+        press.publisher.publish(name.encode()).addCallback(tell, name)
     press.take(b"1", b"2", b"3")
     press.ack(multiple=True)
     assert order == ["1", "2", "3", "flush"]
