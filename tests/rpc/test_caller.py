@@ -55,6 +55,7 @@ from txamqpx.spec.amqp0_9_1 import (
     QueuePurge,
     QueuePurgeOk,
 )
+from txamqpx.writer import HIGH_WATER
 
 
 @pytest.fixture
@@ -385,8 +386,8 @@ def test_a_pause_is_kept(asking: Asking) -> None:
 def test_a_full_transport_is_waited_for(asking: Asking) -> None:
     asked(asking)
     with asking.peer.wire.held():
-        calls = [asking.caller.call("rpc", bytes(100_000)) for _ in range(8)]
-        assert asking.peer.protocol.core.outbox.size < 400_000
+        calls = [asking.caller.call("rpc", bytes(HIGH_WATER // 4)) for _ in range(8)]
+        assert asking.peer.protocol.core.outbox.size < 1.5 * HIGH_WATER
         asking.peer.clock.advance(0)
         assert not asking.peer.protocol.writable
         calls += [asking.caller.call("rpc", b"x") for _ in range(2)]
