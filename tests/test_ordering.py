@@ -289,6 +289,8 @@ def test_where_the_broker_blames_nobody_each_call_has_a_few_chances(peer: Script
 def test_what_does_not_fit_is_refused_at_once_and_leaves_no_trace(operations: Operations) -> None:
     with pytest.raises(EncodeError, match=r"queue\.declare queue"):
         operations.call(QueueDeclare("q" * 256))
+    with pytest.raises(EncodeError, match="a frame holds"):
+        operations.call(QueueDeclare("q", arguments={"x": "y" * 200_000}))
     assert not operations.busy
     assert operations.made == 0
 
@@ -305,9 +307,13 @@ def test_a_call_from_another_thread_is_refused_and_leaves_no_trace(
 
 def test_what_turns_out_too_large_when_it_is_sent_fails_alone(peer: ScriptedPeer) -> None:
     operations = Operations(peer.protocol, channels=1)
-    large = QueueDeclare("q", arguments={"x": "y" * 200_000})
+    completed: Deferred[None] = Deferred()
+    large = QueueDeclare("q")
     first = operations.call(QueueDeclare("q"))
-    assert "a frame holds" in failure_of(operations.call(large), EncodeError).reason
+    refused = operations.call(large, after=completed)
+    large.arguments = {"x": "y" * 200_000}
+    completed.callback(None)
+    assert "a frame holds" in failure_of(refused, EncodeError).reason
     operations.call(QueueDelete("q"), place="elsewhere")
     on_fresh_channel(peer, QueueDeclare("q"))
     peer.expect_nothing()

@@ -19,7 +19,7 @@ from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succ
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
-from txamqpx.errors import AMQPError, NotProcessed, RPCTimeout
+from txamqpx.errors import AMQPError, EncodeError, NotProcessed, RPCTimeout
 from txamqpx.lanes import MOST, Host, Lane, Lanes
 from txamqpx.spec.amqp0_9_1 import (
     BasicGet,
@@ -210,7 +210,10 @@ class Operations:
         Raises:
             EncodeError: An argument does not fit; nothing was sent.
         """
-        method.encode()  # it may be sent only later, when nobody could be told
+        # It may be sent only later, when nobody could be told.
+        size, room = len(method.encode()), self._host.core.payload_max
+        if size > room:
+            raise EncodeError(f"takes {size} bytes, a frame holds {room}", method.name)
         if footprint is None:
             footprint = footprint_of(method)
         operation = self._make(footprint)
