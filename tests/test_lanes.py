@@ -249,18 +249,21 @@ def test_a_channel_that_is_needed_is_to_be_had_when_the_messages_on_another_are_
 ) -> None:
     peer = small(1)
     operations = Operations(peer.protocol)
-    first: Deferred[Any] = operations.call(BasicGet("q", False), place="q")
+    held: list[Deferred[Any]] = [operations.call(BasicGet("q", False), place="q") for _ in range(2)]
     number = accept(peer)
-    peer.expect(BasicGet("q", False), number)
+    for _ in held:
+        peer.expect(BasicGet("q", False), number)
+    peer.send(number, BasicGetOk(1, False, "", "q", 1), b"")
     if answered_before:
-        peer.send(number, BasicGetOk(1, False, "", "q", 0), b"")
+        peer.send(number, BasicGetOk(2, False, "", "q", 0), b"")
     second = operations.call(BasicGet("p", False), place="p")
     third = operations.call(BasicGet("o", False), place="o")
     if not answered_before:
-        peer.send(number, BasicGetOk(1, False, "", "q", 0), b"")
-    peer.expect_nothing()
-    success_of(first).ack()
-    peer.expect(BasicAck, number)
+        peer.send(number, BasicGetOk(2, False, "", "q", 0), b"")
+    for got in held:
+        peer.expect_nothing()
+        success_of(got).ack()
+        peer.expect(BasicAck, number)
     peer.expect(ChannelClose, number)
     for got, queue in ((second, "p"), (third, "o")):
         number = accept(peer)
