@@ -29,6 +29,7 @@ from txamqpx.errors import (
     RemoteError,
     ReplyLost,
 )
+from txamqpx.protocol.outbox import HIGH_WATER
 from txamqpx.rpc.caller import LARGEST
 from txamqpx.spec.amqp0_9_1 import (
     BasicCancel,
@@ -55,7 +56,6 @@ from txamqpx.spec.amqp0_9_1 import (
     QueuePurge,
     QueuePurgeOk,
 )
-from txamqpx.writer import HIGH_WATER
 
 
 @pytest.fixture
