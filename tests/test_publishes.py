@@ -20,6 +20,7 @@ from txamqpx.errors import (
     RPCTimeout,
 )
 from txamqpx.message import Confirmed
+from txamqpx.protocol.outbox import HIGH_WATER
 from txamqpx.spec.amqp0_9_1 import (
     BasicAck,
     BasicNack,
@@ -30,7 +31,6 @@ from txamqpx.spec.amqp0_9_1 import (
     ConnectionBlocked,
     ConnectionUnblocked,
 )
-from txamqpx.writer import HIGH_WATER
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from zope.interface.verify import verifyObject
 
 from tests.outcomes import Outcome, failure_of, success_of
 from txamqpx.errors import NotPublished
-from txamqpx.protocol.outbox import Outbox
-from txamqpx.writer import HIGH_WATER, MANY, MAX_IN_TRANSPORT, Writer
+from txamqpx.protocol.outbox import HIGH_WATER, Outbox
+from txamqpx.writer import MANY, MAX_IN_TRANSPORT, Writer
 
 
 class Transport:

@@ -289,12 +289,15 @@ class AMQPProtocol(Protocol):
         """False while so much waits for the transport that a publisher does better to wait."""
         return self._writer.writable
 
-    def when_writable(self) -> Deferred[None]:
+    def when_writable(self, most: int | None = None) -> Deferred[None]:
         """Return a Deferred that fires once the transport has taken what was too much.
 
         It fails with ``NotPublished`` when the connection ends before.
+
+        Args:
+            most: How many bytes may wait; None: as ``writable`` sees it.
         """
-        return self._writer.when_writable()
+        return self._writer.when_writable(most)
 
     # ----------------------------------------------------------------------- reading
 

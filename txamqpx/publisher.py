@@ -26,7 +26,6 @@ from txamqpx.publishing.gate import Gate, Limits
 from txamqpx.publishing.outgoing import Outgoing, PropertyFields
 from txamqpx.publishing.turns import Content, Predecessors, Publish
 from txamqpx.spec.amqp0_9_1 import BasicProperties, BasicPublish
-from txamqpx.writer import HIGH_WATER
 
 __all__ = ["Publisher", "PublisherHost"]
 
@@ -121,6 +120,7 @@ class Publisher:
         )
         self._most = max_outstanding
         self._outbox = protocol.core.outbox
+        self._enough = protocol.core.outbox.high_water
         self._before = client.operations.unfinished
         self._closing = False
         self._closed: Once[None] = Once()
@@ -206,7 +206,7 @@ class Publisher:
             gate.ready
             and exchange in gate.proven
             and len(gate.entries) < self._most
-            and self._outbox.size <= HIGH_WATER
+            and self._outbox.size <= self._enough
             and len(body) <= self._small
             and timeout is None
             and not self._before

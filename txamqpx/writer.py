@@ -16,16 +16,13 @@ from zope.interface import implementer
 from txamqpx.errors import AMQPError
 from txamqpx.protocol.outbox import Outbox
 
-__all__ = ["HIGH_WATER", "MAX_IN_TRANSPORT", "Writer"]
+__all__ = ["MAX_IN_TRANSPORT", "Writer"]
 
 # More than this much in the transport only costs copies, and makes heartbeats wait behind it.
 MAX_IN_TRANSPORT = 128 * 1024
 
 # The transport looks at each piece, which costs more than joining them where they are small.
 MANY = 32
-
-# When more waits in our outbox, whoever publishes without confirms does better to wait.
-HIGH_WATER = 1024 * 1024
 
 
 @implementer(IPushProducer)
@@ -50,7 +47,8 @@ class Writer:
         self._paused = False
         self._held = False
         self._later: IDelayedCall | None = None
-        self._waiting: deque[Deferred[None]] = deque()
+        # Who waits, and for how much there is to be no more of.
+        self._waiting: deque[tuple[int, Deferred[None]]] = deque()
         self._end: Callable[[], AMQPError] | None = None
 
     def start(self, transport: Any) -> None:
@@ -91,8 +89,8 @@ class Writer:
                     self._transport.writeSequence(pieces)
             self._send_at_once()
             self._wrote()
-        while self._waiting and self.writable:  # whoever is told may write so much that the others wait on
-            self._waiting.popleft().callback(None)
+        while self._waiting and outbox.size <= self._waiting[0][0]:  # who is told may write so much that ...
+            self._waiting.popleft()[1].callback(None)  # ... the others wait on
 
     def _send_at_once(self) -> None:
         # A socket would wait for the reactor to say that it can be written to, which it nearly always can:
@@ -132,23 +130,29 @@ class Writer:
     @property
     def writable(self) -> bool:
         """False while so much waits that a publisher does better to wait."""
-        return self._outbox.size <= HIGH_WATER
+        return self._outbox.size <= self._outbox.high_water
 
-    def when_writable(self) -> Deferred[None]:
-        """Return a Deferred that fires once what is too much has been taken, or fails with the end."""
+    def when_writable(self, most: int | None = None) -> Deferred[None]:
+        """Return a Deferred that fires once what is too much has been taken, or fails with the end.
+
+        Args:
+            most: How many bytes are not too much; None: as ``writable`` sees it.
+        """
+        limit = self._outbox.high_water if most is None else most
         if self._end is not None:
             return fail(self._end())
-        if self.writable:
+        if self._outbox.size <= limit:
             return succeed(None)
-        deferred: Deferred[None] = Deferred(self._waiting.remove)  # who gives up is not kept
-        self._waiting.append(deferred)
+        deferred: Deferred[None] = Deferred(lambda _: self._waiting.remove(place))  # who gives up is not kept
+        place = limit, deferred
+        self._waiting.append(place)
         return deferred
 
     def fail(self, error: Callable[[], AMQPError]) -> None:
         """Let everybody who waits fail, now or later, each with an ``error`` of its own."""
         self._end = error
         while self._waiting:
-            self._waiting.popleft().errback(error())
+            self._waiting.popleft()[1].errback(error())
 
     def pauseProducing(self) -> None:
         """Keep what is to be written: the transport has enough."""

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, succeed
 from tests.outcomes import Outcome
 from tests.scripted import Heard, ScriptedPeer, scripted
 from txamqpx.message import Confirmed
+from txamqpx.protocol.outbox import HIGH_WATER
 from txamqpx.publisher import Publisher
 from txamqpx.spec.amqp0_9_1 import (
     BasicAck,
@@ -22,7 +23,6 @@ from txamqpx.spec.amqp0_9_1 import (
     ConnectionBlocked,
     ConnectionUnblocked,
 )
-from txamqpx.writer import HIGH_WATER
 
 __all__ = ["BIG", "Calls", "Press", "tag_of"]
 

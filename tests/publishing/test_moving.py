@@ -8,6 +8,7 @@ from twisted.internet.defer import CancelledError
 from tests.outcomes import Outcome, failure_of, is_pending
 from tests.publishing.press import Press, tag_of
 from txamqpx.errors import (
+    GateTimeout,
     NoFreeChannels,
     NotFound,
     NotPublished,
@@ -246,11 +247,35 @@ def test_who_finds_no_room_to_open_a_channel_is_refused(press: Press, room: int)
     press.take(b"2")
 
 
-def test_a_message_that_fits_the_line_and_not_the_outbox_is_refused() -> None:
-    press = Press({"max_outbox": 500})
+@pytest.mark.parametrize("confirm", [True, False])
+@pytest.mark.parametrize("size", [150, 300, 495])
+def test_a_message_for_which_the_outbox_has_no_room_waits_for_it(size: int, confirm: bool) -> None:
+    press = Press({"max_outbox": 500}, confirm=confirm)
     press.prove()
-    first, second = press.publish(b"x" * 300), press.publish(b"x" * 300)
-    press.take(b"x" * 300)
-    second.error(OutboxFull)
-    press.ack()
-    assert tag_of(first) == (2, False)
+    bodies = [b"1" * 150, b"2" * size, b"3"]
+    press.stall()
+    sent = [press.publish(body) for body in bodies]
+    assert press.publisher.waiting == (1 if size == 150 else 2)
+    press.flow_again()
+    press.take(*bodies)
+    if confirm:
+        press.ack(multiple=True)
+        assert [tag_of(one) for one in sent] == [(4, True)] * 3
+    assert not any(one.pending for one in sent)
+
+
+def test_who_waits_for_room_is_told_so_when_his_time_is_over() -> None:
+    press = Press({"max_outbox": 10_000_000}, gate_timeout=5.0)
+    press.prove()
+    press.stall()
+    filling = press.publish(bytes(100_000))
+    press.protocol.pump()
+    first = press.publish(bytes(900_000))
+    large = press.publish(bytes(9_500_000))
+    press.publish(b"behind it")
+    press.peer.advance(5)
+    assert "the transport takes no more" in str(large.error(GateTimeout))
+    press.flow_again()
+    press.take(bytes(100_000), bytes(900_000))
+    press.ack(multiple=True)
+    assert [tag_of(one) for one in (filling, first)] == [(3, True)] * 2

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-__all__ = ["Outbox"]
+__all__ = ["HIGH_WATER", "Outbox"]
+
+# When more waits, whoever publishes does better to wait.
+HIGH_WATER = 1024 * 1024
 
 
 class Outbox:
@@ -16,10 +19,23 @@ class Outbox:
         wake: Called when nothing waits and something is about to.
     """
 
-    __slots__ = ("_late", "_pieces", "_split", "_urgent", "appended", "most", "size", "taken", "wake")
+    __slots__ = (
+        "_late",
+        "_pieces",
+        "_split",
+        "_urgent",
+        "appended",
+        "high_water",
+        "most",
+        "size",
+        "taken",
+        "wake",
+    )
 
     def __init__(self, most: int, wake: Callable[[], object]) -> None:
         self.most = most
+        #: How many bytes may wait before a publisher does better to wait: well before any is refused.
+        self.high_water = min(HIGH_WATER, most // 2)
         self.wake = wake
         #: How many bytes wait.
         self.size = 0

@@ -44,7 +44,6 @@ from txamqpx.publishing.deadlines import ConfirmDeadlines
 from txamqpx.publishing.flushes import Flushes
 from txamqpx.publishing.turns import Barrier, Content, Mark, Predecessors, Publish
 from txamqpx.spec.amqp0_9_1 import BasicProperties
-from txamqpx.writer import HIGH_WATER
 
 __all__ = ["Gate", "Limits"]
 
@@ -236,15 +235,15 @@ class Gate:
             return "a message before it travels alone, as it may cost the channel"
         if len(self.entries) >= self.limits.outstanding:
             return f"{len(self.entries)} messages wait for confirms"
-        if self._outbox.size > HIGH_WATER:
+        if self._listening or self._outbox.size > self._outbox.high_water:
             self._listen()
             return "the transport takes no more"
         return None
 
-    def _listen(self) -> None:
+    def _listen(self, most: int | None = None) -> None:
         if not self._listening:
             self._listening = True
-            self._protocol.when_writable().addCallbacks(self._writable, lambda failure: None)
+            self._protocol.when_writable(most).addCallbacks(self._writable, lambda failure: None)
 
     def _writable(self, _: None) -> None:
         self._listening = False
@@ -254,14 +253,17 @@ class Gate:
         """Hand a publish to the channel; return whether that is all that becomes of it."""
         content = publish.content
         exchange, risky = content[1], self._is_risky(content)
-        self._leave(publish)
         try:
             self._open()
             waits = self.core.publish(publish, *content)
         except AMQPError as error:
+            if isinstance(error, OutboxFull) and self._channel is not None:
+                self._listen(0)  # behind nothing, any size is let through
+                return False
             not_sent = error if isinstance(error, NotPublished) else caused(NotPublished(str(error)), error)
             publish.give_up(not_sent)
             return False
+        self._leave(publish)
         if not waits:
             self.proven.add(exchange)
         elif risky:
