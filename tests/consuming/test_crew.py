@@ -500,6 +500,16 @@ def test_a_handler_can_end_its_consumer(stage: Stage, which: int) -> None:
     assert not consumer.is_active
 
 
+@pytest.mark.parametrize("which", range(3))
+def test_a_handler_can_be_done_and_end_its_consumer(stage: Stage, which: int) -> None:
+    stop = StopConsuming("that was the last", ack=True)
+    consumer = stage.consume(raising(stop)[which])
+    stage.deliver(b"1", b"2")
+    stage.agree()
+    assert sorted(stage.settled) == [("ack", 1), ("nack requeue", 2)]
+    assert success_of(consumer.closed) is stop
+
+
 def test_no_handler_begins_once_another_has_ended_the_consumer(stage: Stage) -> None:
     work = Work()
     stop = StopConsuming("enough")

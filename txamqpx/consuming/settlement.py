@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import ClassVar, Literal
+from typing import Literal
 
 from twisted.python.failure import Failure
 
@@ -42,7 +42,7 @@ class Outcome(Enum):
 class Verdict(Exception):
     """What a handler raises to say what shall become of its message."""
 
-    outcome: ClassVar[Outcome]
+    outcome: Outcome
 
 
 class Requeue(Verdict):
@@ -82,9 +82,19 @@ class RetryLater(Verdict):
 
 
 class StopConsuming(Verdict):
-    """Give the message to somebody else, and end the consumer."""
+    """Give the message to somebody else, and end the consumer.
+
+    Args:
+        *reason: For the log, and for whoever waits for the end.
+        ack: Whether the message is done with, and only the consumer is to end.
+    """
 
     outcome = Outcome.RELEASED
+
+    def __init__(self, *reason: object, ack: bool = False) -> None:
+        super().__init__(*reason)
+        if ack:
+            self.outcome = Outcome.DONE
 
 
 Word = Outcome | Verdict | type[Verdict]
