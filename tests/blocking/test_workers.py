@@ -52,6 +52,16 @@ def test_what_a_handler_raises_is_the_failure(calls: Calls) -> None:
     workers.end()
 
 
+def test_who_returns_what_no_thread_waits_for_has_failed(calls: Calls) -> None:
+    async def later(delivery: Delivery) -> None: ...
+
+    for handler in (lambda delivery: later(delivery), lambda delivery: succeed(None)):
+        workers = Workers(handler, 1, calls)
+        with pytest.raises(TypeError, match=r"<lambda> returned a (coroutine|Deferred), for which no thread"):
+            give(workers, Received(), calls)
+        workers.end()
+
+
 def test_a_bundle_is_one_of_deliveries_for_threads(calls: Calls) -> None:
     def handler(bundle: Any) -> list[type]:
         bundle.fail(1, ValueError("the second"))

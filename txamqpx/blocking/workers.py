@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from inspect import iscoroutinefunction
+from inspect import iscoroutine, iscoroutinefunction
 from queue import SimpleQueue
 from threading import Thread, local
 from typing import Any, cast
@@ -75,15 +75,28 @@ class Workers:
     def _work(self) -> None:
         _this_thread.workers = self
         while (job := self._jobs.get()) is not None:
-            result, argument = job
-            if result.called:
-                continue  # it was given up before its turn
-            try:
-                end = partial(result.callback, self._handler(argument))
-            except BaseException:
-                end = partial(result.errback, Failure())
-            self.calls.thread.call(end)
-            del job, result, argument, end  # or they would live as long as nothing else comes
+            self._do(*job)
+            del job  # or it would live as long as nothing else comes
+
+    def _do(self, result: Deferred[Any], argument: Delivery | Bundle) -> None:
+        if result.called:
+            return  # it was given up before its turn
+        try:
+            end = partial(result.callback, self._finished(self._handler(argument)))
+        except BaseException:
+            end = partial(result.errback, Failure())
+        self.calls.thread.call(end)
+
+    def _finished(self, returned: object) -> object:
+        """Return it: unlike a coroutine or a Deferred, of which nothing has been done, it is an end."""
+        if not iscoroutine(returned) and not isinstance(returned, Deferred):
+            return returned
+        if iscoroutine(returned):
+            returned.close()
+        raise TypeError(
+            f"{self.__qualname__} returned a {type(returned).__name__}, for which no thread waits: "
+            "a handler here does its work before it returns; client.run() waits for coroutines and Deferreds"
+        )
 
     def end(self) -> None:
         """Let the threads end when they have done what they were asked for."""
