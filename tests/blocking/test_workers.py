@@ -53,11 +53,12 @@ def test_what_a_handler_raises_is_the_failure(calls: Calls) -> None:
 
 
 def test_who_returns_what_no_thread_waits_for_has_failed(calls: Calls) -> None:
-    async def later(delivery: Delivery) -> None: ...
+    class Later:
+        async def __call__(self, delivery: Delivery) -> None: ...
 
-    for handler in (lambda delivery: later(delivery), lambda delivery: succeed(None)):
+    for handler in (Later(), lambda delivery: succeed(None)):
         workers = Workers(handler, 1, calls)
-        with pytest.raises(TypeError, match=r"<lambda> returned a (coroutine|Deferred), for which no thread"):
+        with pytest.raises(TypeError, match=r"returned a (coroutine|Deferred), for which no thread waits"):
             give(workers, Received(), calls)
         workers.end()
 
