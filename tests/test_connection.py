@@ -218,10 +218,28 @@ def test_a_frame_larger_than_was_agreed_ends_the_connection() -> None:
     nothing_is_left(peer)
 
 
+def test_each_who_has_paused_has_to_resume() -> None:
+    peer = opened()
+    client, protocol = peer.wire.client, peer.protocol
+    protocol.resume_reading("one")
+    assert client.reading
+    protocol.pause_reading("one")
+    protocol.pause_reading("one")
+    protocol.pause_reading("two")
+    protocol.resume_reading("one")
+    protocol.resume_reading("one")
+    reading = [client.reading]
+    protocol.resume_reading("two")
+    reading.append(client.reading)
+    assert reading == [False, True]
+
+
 def test_closing_reads_again() -> None:
     peer = opened()
     peer.protocol.pause_reading()
+    peer.protocol.pause_reading("another")
     closing = Outcome(peer.protocol.close())
+    peer.protocol.pause_reading("too late")
     peer.wire.pump()
     assert closing.value is None
     assert peer.gone

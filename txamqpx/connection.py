@@ -99,7 +99,8 @@ class AMQPProtocol(Protocol):
         self._deadline: IDelayedCall | None = None
         self._dispatching = False
         self._ended = False
-        self._reading = True
+        # Who wants that nothing is read.
+        self._pauses: set[object] = set()
         self._read_size = SMALLEST_READ
         self._hooks = Hooks(self.delegate)
         self._channel_events = ChannelEvents(self._hooks)
@@ -254,8 +255,9 @@ class AMQPProtocol(Protocol):
             return succeed(None)
         if not self._ended and self.core.error is None:
             if self.core.is_open:
-                if not self._reading:
-                    self.resume_reading()  # or the answer could not come
+                if self._pauses:
+                    self._pauses.clear()
+                    self._read_on()  # or the answer could not come
                 answer: Deferred[Any] = Deferred()
                 self.core.close(answer, reply_code, reply_text)
                 timeout = self.parameters.close_timeout
@@ -301,23 +303,31 @@ class AMQPProtocol(Protocol):
 
     # ----------------------------------------------------------------------- reading
 
-    def pause_reading(self) -> None:
+    def pause_reading(self, owner: object = None) -> None:
         """Stop reading: the broker is held up, on all channels; the peer's silence is not blamed on it.
 
-        On a connection that is over it does nothing.
+        On a connection that is closed, or is being closed, it does nothing.
+
+        Args:
+            owner: Who wants it: nothing is read until all who have paused have resumed.
         """
-        if self._ended:
+        if self._ended or self.core.error is not None:
             return
-        self._reading = False
+        self._pauses.add(owner)
         if self._pulse is not None:
             self._pulse.suspend()
         cast(IPushProducer, self.transport).pauseProducing()
 
-    def resume_reading(self) -> None:
-        """Read again."""
-        if self._ended:
+    def resume_reading(self, owner: object = None) -> None:
+        """Read again, unless there is another owner who has paused."""
+        if owner in self._pauses:
+            self._pauses.remove(owner)
+            if not self._pauses:
+                self._read_on()
+
+    def _read_on(self) -> None:
+        if self._ended or self.core.error is not None:
             return
-        self._reading = True
         if self._pulse is not None:
             self._pulse.resume()
         cast(IPushProducer, self.transport).resumeProducing()

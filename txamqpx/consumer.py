@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 
 from txamqpx.channel import Channel
 from txamqpx.connection import AMQPProtocol
+from txamqpx.consuming.brake import Brake
 from txamqpx.consuming.crew import Crew
 from txamqpx.consuming.forgotten import Forgotten
 from txamqpx.consuming.link import Link
@@ -31,10 +32,6 @@ __all__ = ["Consumer", "ConsumerHost"]
 # A consumer that the broker has ended tries again after so many seconds, then after twice as many.
 FIRST_DELAY = 0.5
 LAST_DELAY = 30.0
-
-# How long the connection is not read where messages come faster than they are handled and nothing is acked.
-# Not longer at a time: a handler may wait for something else that comes on this connection.
-BREATH = 1.0
 
 
 class ConsumerHost(Protocol):
@@ -90,7 +87,8 @@ class Consumer:
         self._client = client
         self._protocol = client.protocol
         clock = self._protocol.clock
-        self._crew = Crew(handler, self.terms, clock, self._stopped, self._flooded)
+        self._brake = Brake(self._protocol, self) if self.terms.ack == "none" else None
+        self._crew = Crew(handler, self.terms, clock, self._stopped, self._brake)
         self._link = Link(
             self._protocol, self.terms, self._crew, self._cancelled_by_broker, self._channel_ended
         )
@@ -102,7 +100,6 @@ class Consumer:
         self._left: Once[None] = Once()
         self._lock = DeferredLock()
         self._wake: IDelayedCall | None = None
-        self._breath: IDelayedCall | None = None
         self._forgotten: Forgotten | None = None
         self._connection_over: Deferred[AMQPError] | None = None
 
@@ -263,22 +260,9 @@ class Consumer:
         at_work = self._crew.at_work
         return [delivery for delivery in self._link.handed_out() if delivery not in at_work]
 
-    def _flooded(self) -> None:
-        if self._breath is not None or self._over.fired:
-            return
-        self.log.warn(
-            "{consumer}: {count} deliveries wait, more than handlers keep up with; as nothing is acked, all "
-            "that can be done is not to read for {seconds:g} s: give it a connection of its own",
-            consumer=self,
-            count=self.waiting,
-            seconds=BREATH,
-        )
-        self._protocol.pause_reading()
-        self._breath = self._protocol.clock.callLater(BREATH, self._read_on)
-
-    def _read_on(self) -> None:
-        self._breath = None
-        self._protocol.resume_reading()
+    def _release_brake(self) -> None:
+        if self._brake is not None:
+            self._brake.release()
 
     # ----------------------------------------------------------------------- ended by the broker
 
@@ -369,6 +353,7 @@ class Consumer:
         if not self._leaving:
             self._leaving = True
             self._crew.hold()
+            self._release_brake()
             self._in_background(self._cancel(timeout, reason))
         return self._left.wait()
 
@@ -394,6 +379,7 @@ class Consumer:
     def _end(self, reason: Ending) -> None:
         if self._over.fired:
             return
+        self._release_brake()
         if self._forgotten is not None:
             self._forgotten.stop()
         if self._connection_over is not None:

@@ -10,7 +10,6 @@ from tests.consuming.log import listening
 from tests.consuming.stage import Stage
 from tests.logged import LoggedErrors
 from tests.outcomes import Outcome, is_pending, success_of
-from txamqpx.consuming import crew
 from txamqpx.consuming.settlement import Drop, Reject, Requeue, RetryLater, StopConsuming
 from txamqpx.consuming.settlement import Outcome as Became
 from txamqpx.errors import AlreadySettled
@@ -342,27 +341,6 @@ def test_early_acks_come_before_the_handler(stage: Stage, logged_errors: LoggedE
     assert states == [True, True]
     assert stage.take_settled() == [("ack", -2)]
     assert len(logged_errors.flush(ValueError)) == 2
-
-
-@pytest.mark.covers("T-CON-11", "T-ACK-05")
-def test_without_acks_a_flood_is_slowed_down_and_nothing_is_lost(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(crew, "MOST_WAITING", 3)
-    work = Work()
-    consumer = stage.consume(work, ack="none")
-    stage.deliver(*[b"%d" % number for number in range(6)])
-    reading = [stage.peer.wire.client.reading]
-    stage.advance(0.9)
-    reading.append(stage.peer.wire.client.reading)
-    stage.advance(0.2)
-    reading.append(stage.peer.wire.client.reading)
-    assert reading == [False, False, True]  # a handler may wait for what else comes on this connection
-    for number in range(6):
-        work.ends[b"%d" % number].callback(None)
-    assert work.begun == [b"%d" % number for number in range(6)]
-    assert consumer.waiting == 0
-    assert stage.take_settled() == []
 
 
 # --------------------------------------------------------------------------- the end

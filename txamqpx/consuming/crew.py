@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txamqpx.consuming.batch import Bundle
+from txamqpx.consuming.brake import Brake
 from txamqpx.consuming.line import Line
 from txamqpx.consuming.settlement import Outcome, RetryLater, StopConsuming, Verdict, judge, settle
 from txamqpx.consuming.terms import Terms
@@ -25,9 +26,6 @@ from txamqpx.once import Once
 __all__ = ["Crew"]
 
 _EXITS = (SystemExit, KeyboardInterrupt)
-
-# Prefetch bounds what waits; without acks nothing does.
-MOST_WAITING = 1000
 
 
 @define(eq=False)
@@ -52,7 +50,7 @@ class Crew:
         terms: How.
         clock: What tells the time; with ``thread`` it is a reactor.
         stop: Called with the ``StopConsuming`` that a handler has raised.
-        flooded: Called when more waits than is good, which happens only where nothing is acked.
+        brake: Told of what waits, where nothing is acked.
 
     Attributes:
         take: To be called with each delivery as it comes.
@@ -68,7 +66,7 @@ class Crew:
         terms: Terms,
         clock: Any,
         stop: Callable[[StopConsuming], object],
-        flooded: Callable[[], object] = lambda: None,
+        brake: Brake | None = None,
     ) -> None:
         if not callable(handler):
             raise TypeError(f"a handler is called with each delivery, {type(handler).__name__} cannot be")
@@ -77,7 +75,7 @@ class Crew:
         self._terms = terms
         self._clock = clock
         self._stop = stop
-        self._flooded = flooded
+        self._brake = brake
         self._settles = terms.ack == "auto"
         self._is_acked = terms.ack != "none"
         self._limit = terms.concurrency
@@ -150,9 +148,12 @@ class Crew:
         except Exception:
             self._failed(Failure(), self._begin(delivery))
             return
+        if self._brake is None:
+            self.advance()
+            return
+        self._brake.came(delivery)
         self.advance()
-        if not self._is_acked and len(self._line) > MOST_WAITING:
-            self._flooded()
+        self._brake.look()
 
     def advance(self) -> None:
         """Call the handler with what may have its turn."""
@@ -181,6 +182,8 @@ class Crew:
             delivery = self._line.call()
             if delivery is None:
                 break
+            if self._brake is not None:
+                self._brake.went(delivery)
             if delivery.stale:
                 self._line.done(delivery)  # it will come again
                 continue
