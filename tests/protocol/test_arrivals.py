@@ -219,6 +219,7 @@ def test_a_return_is_told_when_it_comes_and_settles_its_publish_with_the_ack(cor
 def test_a_returned_publish_is_unrouted_however_it_is_settled(core: Connection, answer: Any) -> None:
     channel = open_channel(core, confirm=True)
     publish(channel, "lost", mandatory=True)
+    core.outbox.take()
     happened = core.receive_data(returned() + say(answer))
     assert one(events.Unrouted, happened).token == "lost"
     assert_all_back(["lost"], happened)
@@ -257,6 +258,7 @@ def test_confirms_and_refusals_come_in_any_order_and_size(core: Connection) -> N
     channel = open_channel(core, confirm=True)
     for token in range(1, 9):
         publish(channel, token)
+    core.outbox.take()
     words = [
         BasicAck(3),
         BasicNack(2, True),

@@ -10,7 +10,8 @@ from tests.protocol.pair import NO_PROPERTIES, client, open_channel
 from txamqpx.errors import ChannelClosed, Closed
 from txamqpx.protocol.confirms import ConfirmLedger, Entry
 from txamqpx.protocol.events import Content, Returned
-from txamqpx.spec.amqp0_9_1 import BasicProperties
+from txamqpx.protocol.frames import METHOD
+from txamqpx.spec.amqp0_9_1 import BasicAck, BasicProperties, ConfirmSelect, ConfirmSelectOk
 
 CORE = open_channel(client())
 
@@ -85,6 +86,26 @@ def test_several_are_all_up_to_the_number_even_if_it_is_settled_itself() -> None
 def test_zero_for_several_is_everything() -> None:
     kept = ledger("a", "b", "c")
     assert settle(kept, 0, True) == (["a", "b", "c"], [])
+
+
+@pytest.mark.covers("T-PUB-03")
+def test_zero_covers_nothing_that_the_broker_cannot_know_of() -> None:
+    core = open_channel(client())
+    core.send(ConfirmSelect())
+    peer_knows = core.connection.outbox
+    peer_knows.take()
+    core.receive(METHOD, ConfirmSelectOk().encode(), 0, 4)
+    for token in "abc":
+        core.publish(token, b"", "", "key", NO_PROPERTIES, False)
+        if token != "c":
+            peer_knows.take()
+    kept = core.confirms
+    assert kept is not None
+    core.receive(METHOD, BasicAck(0, True).encode(), 0, 13)
+    assert [seq for seq, _ in kept] == [3]
+    peer_knows.take()
+    core.receive(METHOD, BasicAck(0, True).encode(), 0, 13)
+    assert len(kept) == 0
     assert len(kept) == 0
 
 

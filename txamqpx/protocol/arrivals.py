@@ -174,7 +174,7 @@ def _settled(
         raise RemoteProtocolError(f"a confirm on channel {channel.number}, which is not in confirm mode")
     tag, bits = _unpack_tag_and_bits(data, offset)
     multiple = bits & 1 != 0
-    tokens, returned = channel.confirms.settle(tag, multiple)
+    tokens, returned = channel.confirms.settle(tag, multiple, channel.connection.outbox.taken)
     for token, message in returned:
         channel.connection.events.append(events.Unrouted(token, message))
     _say(kind, channel, tag, multiple, tokens)

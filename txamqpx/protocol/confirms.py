@@ -7,6 +7,7 @@ is given when the bytes are handed over, never before and never to a publish tha
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import inf
 from typing import Any
 
 from txamqpx.errors import Closed
@@ -64,11 +65,19 @@ class ConfirmLedger:
             return ()
         return (entry[0],)
 
-    def settle(self, tag: int, multiple: bool) -> tuple[list[Any], list[tuple[Any, Returned]]]:
+    def settle(
+        self, tag: int, multiple: bool, written: float = inf
+    ) -> tuple[list[Any], list[tuple[Any, Returned]]]:
         """Take out what a confirm or a refusal settles.
 
         With ``multiple`` that is every number up to ``tag``, whether ``tag`` itself is outstanding
-        or not, and everything if it is 0.
+        or not.  If it is 0, that is everything that the broker can know of: what still waits in the outbox
+        it cannot mean.
+
+        Args:
+            tag: The number.
+            multiple: Whether it stands for all up to it.
+            written: How many pieces the transport has taken from the outbox.
 
         Returns:
             The tokens of plain publishes, and the token and message of each that was returned.
@@ -80,7 +89,7 @@ class ConfirmLedger:
             return (taken, []) if message is None else ([], [(taken[0], message)])
         tokens: list[Any] = []
         returned: list[tuple[Any, Returned]] = []
-        stop = min(tag, self.next_seq - 1) if tag else self.next_seq - 1
+        stop = min(tag, self.next_seq - 1) or max((seq for seq, one in self if one[1] <= written), default=0)
         for seq in range(self._oldest, stop + 1):  # each number is passed once in the channel's life
             entry = entries.pop(seq, None)
             if entry is None:
