@@ -18,6 +18,7 @@ from txamqpx.errors import (
     ConnectionClosed,
     ConnectionLost,
     ConsumerCancelled,
+    InvalidParameter,
     NotFound,
     PreconditionFailed,
     RPCTimeout,
@@ -583,6 +584,20 @@ def test_cancelling_twice_or_late_is_harmless(stage: Stage) -> None:
     stage.agree()
     assert [success_of(first), success_of(second), success_of(consumer.cancel())] == [None] * 3
     assert stage.names().count("basic.cancel") == 1
+
+
+@pytest.mark.parametrize("timeout", [-1, float("inf"), float("nan"), "x"])
+def test_a_time_that_is_none_cancels_nothing(stage: Stage, timeout: Any) -> None:
+    consumer = stage.consume(ignore)
+    stage.names()
+    with pytest.raises((InvalidParameter, TypeError)):
+        consumer.cancel(timeout)
+    assert consumer.is_active
+    stage.deliver(b"1")
+    assert stage.settled == [("ack", 1)]
+    left = consumer.cancel()
+    stage.agree()
+    assert success_of(left) is None
 
 
 @pytest.mark.covers("S34", "S33")

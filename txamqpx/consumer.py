@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 from types import TracebackType
 from typing import Any, Protocol, Self, Unpack
 
@@ -145,6 +146,11 @@ class Consumer:
     def at_work(self) -> int:
         """How many deliveries there are whose handler has not ended."""
         return len(self._crew.at_work)
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether handlers were cancelled that had not ended within the ``timeout`` of ``cancel``."""
+        return self._crew.abandoned
 
     @property
     def is_active(self) -> bool:
@@ -339,7 +345,12 @@ class Consumer:
         Returns:
             A Deferred that fires when no handler is at work and the broker has all acks.  Cancelling a
             consumer twice is harmless.
+
+        Raises:
+            InvalidParameter: ``timeout`` is no number of seconds; nothing is cancelled.
         """
+        if timeout is not None and not 0 <= timeout < inf:
+            raise InvalidParameter("timeout", "must be a number of seconds from 0 on, or None")
         return self._leave(timeout, None)
 
     def drain(self, timeout: float | None) -> Deferred[None]:

@@ -320,12 +320,17 @@ class Publisher:
 
         Returns:
             A Deferred that fires when all is done; it never fails.  Closing twice is harmless.
+
+        Raises:
+            InvalidParameter: ``timeout`` is no number of seconds; nothing is closed.
         """
+        if not 0 <= timeout < inf:
+            raise InvalidParameter("timeout", "must be a number of seconds from 0 on")
         if not self._closing:
             self._closing = True
             reason = ConnectionClosed("the publisher was closed", by_peer=False)
             self._gate.shut(reason)
-            done = self.flush().addTimeout(max(0.0, timeout), self.protocol.clock)
+            done = self.flush().addTimeout(timeout, self.protocol.clock)
             done.addBoth(lambda _: self._gate.close(reason))
             done.addBoth(lambda _: self._closed.fire(None))
         return self._closed.wait()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 
 from tests.logged import LoggedErrors
 from tests.outcomes import failure_of, is_pending, success_of
@@ -276,6 +276,34 @@ def test_a_function_that_is_cancelled_gives_no_reply() -> None:
     assert len(given_up) == 1
     serving.peer.expect(BasicNack(1, False, True))
     assert not any(isinstance(heard.method, BasicPublish) for heard in serving.peer.heard)
+
+
+@pytest.mark.parametrize("closing", [False, True])
+def test_a_function_that_cancels_something_itself_has_failed(
+    logged_errors: LoggedErrors, closing: bool
+) -> None:
+    inner: Deferred[bytes] = Deferred()
+    serving = Serving(lambda delivery: inner)
+    serving.request()
+    if closing:
+        serving.server.close(timeout=2.0)
+        serving.peer.expect(BasicCancel)
+        serving.peer.send(serving.number, BasicCancelOk(serving.tag))
+    inner.cancel()
+    assert (serving.reply().properties.headers or {})["txamqpx-error"] == "CancelledError"
+    serving.confirm()
+    serving.acked()
+    assert serving.server.failed == 1
+    assert len(logged_errors.flush(CancelledError)) == 1
+
+
+@pytest.mark.parametrize("timeout", [-1, float("inf"), float("nan"), None])
+def test_a_time_that_is_none_closes_nothing(timeout: Any) -> None:
+    serving = Serving(lambda delivery: b"reply")
+    with pytest.raises((InvalidParameter, TypeError)):
+        serving.server.close(timeout)
+    serving.request()
+    assert serving.reply().body == b"reply"
 
 
 # --------------------------------------------------------------------------- replies that nobody gets

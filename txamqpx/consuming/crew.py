@@ -56,6 +56,7 @@ class Crew:
         take: To be called with each delivery as it comes.
         window: What limits the deliveries that are in the user's hands; None: nothing does.
         name: The handler's, for the log.
+        abandoned: Whether handlers that were at work were cancelled, because they took too long.
     """
 
     log = Logger()
@@ -85,7 +86,7 @@ class Crew:
         self._held = False
         self._leaving = False
         self._finishing = False
-        self._abandoned = False
+        self.abandoned = False
         self._idle: Once[None] = Once()
         self._deadline: IDelayedCall | None = None
         self._gathering: IDelayedCall | None = None
@@ -140,7 +141,7 @@ class Crew:
         if self._leaving and self._is_acked:
             settle(delivery, Outcome.RELEASED)
             return
-        if self._abandoned:
+        if self.abandoned:
             self._lose(1)
             return
         try:
@@ -381,7 +382,7 @@ class Crew:
         return self._idle.wait()
 
     def _abandon(self) -> None:
-        self._abandoned = True
+        self.abandoned = True
         lost = self._line.remove(lambda _: True)
         if lost:
             self._lose(len(lost))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from inspect import iscoroutine
+from math import inf
 from typing import Any, Protocol, Self, Unpack
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -177,7 +178,12 @@ class Server:
 
         Returns:
             A Deferred that fires when all is done.  Closing twice is harmless.
+
+        Raises:
+            InvalidParameter: ``timeout`` is no number of seconds; nothing is closed.
         """
+        if not 0 <= timeout < inf:
+            raise InvalidParameter("timeout", "must be a number of seconds from 0 on")
         return self._close(timeout, timeout)
 
     def _close(self, at_work: float | None, replies: float) -> Deferred[None]:
@@ -197,9 +203,11 @@ class Server:
             return
         try:
             body, fields = _encoded(await self._result(delivery)), PropertyFields()
-        except (Verdict, CancelledError):
+        except Verdict:
             raise
         except Exception as error:
+            if isinstance(error, CancelledError) and self._consumer is not None and self._consumer.abandoned:
+                raise  # it was cancelled from here, and somebody else gets the request
             self.failed += 1
             body, fields = failure_reply(self._describe(error, delivery))
         await self._reply(delivery, reply_to, body, fields)
