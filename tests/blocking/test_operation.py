@@ -76,6 +76,16 @@ def test_a_failure_is_raised_in_the_thread_that_waits(thread: ReactorThread) -> 
     assert operation.exception() is error
 
 
+def test_a_failure_of_the_callers_own_gathers_no_traceback(thread: ReactorThread) -> None:
+    operation = begin(thread, fail(ZeroDivisionError()))
+    lengths: list[int] = []
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError) as caught:
+            operation.result(SOON)
+        lengths.append(len(caught.traceback))
+    assert lengths == [lengths[0]] * 3
+
+
 def test_what_is_raised_before_there_is_a_deferred_is_a_failure_as_well(thread: ReactorThread) -> None:
     def refuse() -> Deferred[None]:
         raise TypeError("no")

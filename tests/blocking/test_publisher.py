@@ -10,6 +10,7 @@ import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 
 from tests.blocking.doubles import Asked, asked, parameters, samples
+from tests.blocking.test_operation import SOON
 from txamqpx import publisher as asynchronous
 from txamqpx.blocking import publisher as module
 from txamqpx.blocking.calls import Calls
@@ -170,6 +171,18 @@ def test_what_came_before_a_mistake_is_published(calls: Calls) -> None:
     with pytest.raises(ZeroDivisionError):
         publisher(many, calls).publish_many(broken())
     assert list(map(len, many.took)) == [10, 3]
+
+
+@pytest.mark.usefixtures("small_loads")
+def test_ctrl_c_waits_for_no_load(calls: Calls) -> None:
+    def interrupted() -> Iterator[bytes]:
+        yield from bodies(13)
+        raise KeyboardInterrupt
+
+    begun: Deferred[Any] = Deferred()
+    with pytest.raises(KeyboardInterrupt):
+        publisher(Asked(publish_many=begun), calls).publish_many(interrupted(), timeout=SOON)
+    assert not begun.called
 
 
 def test_a_load_that_takes_too_long_is_a_timeout(calls: Calls) -> None:

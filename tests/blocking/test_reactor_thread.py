@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+from collections.abc import Callable
 from threading import Event, Thread, current_thread, get_ident
 from typing import Any
 
@@ -13,7 +14,7 @@ from twisted.python import threadable
 
 from tests.blocking.reactors import SmallReactor
 from tests.blocking.test_operation import SOON, begin, on_the_thread
-from txamqpx.blocking.operation import Operation
+from txamqpx.blocking.operation import Operation, wait_any
 from txamqpx.blocking.reactor_thread import ReactorThread
 from txamqpx.errors import ForkedProcess, ReactorStopped, WrongThread
 
@@ -157,9 +158,19 @@ def test_callbacks_that_are_due_are_called_before_the_end(thread: ReactorThread)
 
 def test_a_process_that_was_forked_is_told(thread: ReactorThread, monkeypatch: pytest.MonkeyPatch) -> None:
     parent = os.getpid()
+    begun: Operation[str] = begin(thread, Deferred())
+    ended = begin(thread, succeed("before"))
+    ended.result(SOON)
     with monkeypatch.context() as forked:
         forked.setattr(os, "getpid", lambda: parent + 1)
-        for call in (thread.check, lambda: begin(thread, succeed(1))):
+        assert ended.result() == "before"
+        calls: list[Callable[[], object]] = [
+            thread.check,
+            lambda: begin(thread, succeed(1)),
+            lambda: begun.result(SOON),
+            lambda: wait_any([begun], SOON),
+        ]
+        for call in calls:
             with pytest.raises(ForkedProcess, match=f"belongs to process {parent}"):
                 call()
         thread.shut_down()

@@ -7,13 +7,14 @@ from concurrent import futures
 from enum import Enum
 from itertools import count
 from threading import Semaphore
+from types import TracebackType
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from txamqpx.errors import AMQPError, WaitTimeout, WrongThread, caused, twin
+from txamqpx.errors import AMQPError, WaitTimeout, caused, twin
 
 __all__ = ["PATIENCE", "USUAL", "Operation", "Timeout", "Where", "wait", "wait_all", "wait_any"]
 
@@ -45,6 +46,9 @@ class Where(Protocol):
     @property
     def is_here(self) -> bool:
         """Whether the caller is on it."""
+
+    def check(self, what: str) -> None:
+        """Check that the caller's thread can wait for it."""
 
     def call(self, function: Callable[[], object]) -> None:
         """Call a function there."""
@@ -83,6 +87,7 @@ class Operation(futures.Future[T]):
         self._giving_up = False
         self._unseen: BaseException | None = None
         self._asked = False
+        self._origin: TracebackType | None = None
         #: Its place among all that have ended; 0 before.
         self.place = 0
 
@@ -106,11 +111,11 @@ class Operation(futures.Future[T]):
             WaitTimeout: It has not ended in time.
             CancelledError: It was cancelled; this is that of ``concurrent.futures``.
             WrongThread: This is the reactor's thread, and it has not ended.
-            Exception: What it failed with; each caller gets an error of its own.
+            Exception: What it failed with; each caller gets an ``AMQPError`` of its own.
         """
         error = self.exception(timeout)
         if error is not None:
-            raise twin(error) if isinstance(error, AMQPError) else error
+            raise twin(error) if isinstance(error, AMQPError) else error.with_traceback(self._origin)
         return super().result()
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
@@ -181,12 +186,10 @@ class Operation(futures.Future[T]):
 
         Raises:
             WrongThread: This is the reactor's thread, and it has not ended.
+            ForkedProcess: The reactor is in another process, and it had not ended when this one was forked.
         """
-        if self._where.is_here and not self.done():
-            raise WrongThread(
-                f"{self.name} ends on the reactor's thread, and this is it: nothing here may wait. "
-                "Use txamqpx.connect() here, or wait in a thread of its own (deferToThread)"
-            )
+        if not self.done():
+            self._where.check(self.name)
 
     def _ends_within(self, timeout: float | None) -> bool:
         self.may_wait()
@@ -215,6 +218,7 @@ class Operation(futures.Future[T]):
 
     def _fail_with(self, error: BaseException) -> None:
         if not self.done():
+            self._origin = error.__traceback__  # or it would grow each time that it is raised
             self._end(lambda: self.set_exception(error), error)
 
     def _give_up(self) -> None:

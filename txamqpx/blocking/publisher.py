@@ -193,9 +193,12 @@ class Publisher:
                     finish()
                 if not complete:
                     break
-        finally:
+        except Exception:  # but after Ctrl-C nobody wants to wait
             while loads:
                 finish()
+            raise
+        while loads:
+            finish()
         return Summary(total, tuple(failures), complete)
 
     def flush(self, *, timeout: Timeout = USUAL) -> None:

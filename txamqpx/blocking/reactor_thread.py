@@ -112,8 +112,8 @@ class ReactorThread:
         """Whether the caller is on the reactor's thread."""
         return get_ident() == self._ident
 
-    def check(self) -> None:
-        """Check that this thread can wait for the reactor's.
+    def check(self, what: str = "a call that waits") -> None:
+        """Check that this thread can wait for ``what``, which ends on the reactor's.
 
         Raises:
             ForkedProcess: It is in another process.
@@ -126,8 +126,8 @@ class ReactorThread:
             )
         if self.is_here and not self._stopped:
             raise WrongThread(
-                "a call that waits would wait for the reactor's thread, and this is it: use "
-                "txamqpx.connect() here, or wait in a thread of its own (deferToThread)"
+                f"{what} ends on the reactor's thread, and this is it: nothing here may wait. "
+                "Use txamqpx.connect() here, or wait in a thread of its own (deferToThread)"
             )
 
     def begin(
