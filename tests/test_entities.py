@@ -39,9 +39,16 @@ def test_an_alternate_exchange() -> None:
     lost = Exchange.fanout("lost")
     exchange = Exchange("events", alternate_exchange=lost, arguments={"a": 1})
     assert exchange.alternate_exchange == "lost"
-    assert exchange.arguments == {"alternate-exchange": "lost", "a": 1}
+    assert exchange.arguments == {"a": 1}
+    assert exchange.method().arguments == {"alternate-exchange": "lost", "a": 1}
     assert exchange == Exchange("events", arguments={"alternate-exchange": "lost", "a": 1})
-    assert attrs.evolve(exchange, durable=False).arguments == exchange.arguments
+    assert attrs.evolve(exchange, durable=False).method().arguments == exchange.method().arguments
+    for other in ("other", None):
+        assert attrs.evolve(exchange, alternate_exchange=other) == Exchange(
+            "events", alternate_exchange=other, arguments={"a": 1}
+        )
+    with pytest.raises(TopologyError, match="given twice"):
+        attrs.evolve(exchange, arguments={"alternate-exchange": "other"})
     with pytest.raises(TopologyError, match="given twice"):
         Exchange("events", alternate_exchange="a", arguments={"alternate-exchange": "b"})
 

@@ -21,6 +21,8 @@ Key = tuple[object, ...]
 Overflow = Literal["drop-head", "reject-publish"]
 LeaderLocator = Literal["client-local", "balanced"]
 
+_ALTERNATE: Final = "alternate-exchange"
+
 _numbers: Final = count(1)
 
 
@@ -43,11 +45,15 @@ def _given(**arguments: Any) -> dict[str, Any]:
     return {f"x-{name.replace('_', '-')}": value for name, value in arguments.items() if value is not None}
 
 
+def _twice(where: str, argument: str) -> TopologyError:
+    return TopologyError(f"{where}, {argument}", "is given twice: by its name, and in arguments")
+
+
 def _merged(where: str, made: Mapping[str, Any], more: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """Add the arguments that a helper has no name for."""
     twice = sorted(made.keys() & (more or {}).keys())
     if twice:
-        raise TopologyError(f"{where}, {twice[0]}", "is given twice: by its name, and in arguments")
+        raise _twice(where, twice[0])
     return {**made, **(more or {})}
 
 
@@ -65,7 +71,7 @@ class Exchange:
         auto_delete: Whether it goes when its last binding goes.
         internal: Whether only exchanges may publish to it.
         passive: Whether it is only asked for: it must be there, and nothing else here is looked at.
-        arguments: What the type, or a plugin, knows besides.
+        arguments: What the type, or a plugin, knows besides; ``alternate-exchange`` is moved to its own.
         alternate_exchange: Where messages go that no binding matches.
 
     Raises:
@@ -84,14 +90,17 @@ class Exchange:
     def __attrs_post_init__(self) -> None:
         short_text("exchange", self.name)
         short_text(f"{self}, type", self.type)
-        arguments: Mapping[str, Any] = Arguments(self.arguments, str(self))
-        there = arguments.get("alternate-exchange")
-        if self.alternate_exchange is None:
+        arguments = Arguments(self.arguments, str(self))
+        there = arguments.get(_ALTERNATE)
+        if isinstance(there, str):
+            # Under one of its two names alone: else it could not be changed under the other.
+            if self.alternate_exchange not in (None, there):
+                raise _twice(str(self), _ALTERNATE)
             object.__setattr__(self, "alternate_exchange", there)
-        elif there != self.alternate_exchange:
+            arguments = Arguments({name: arguments[name] for name in arguments if name != _ALTERNATE})
+        elif self.alternate_exchange is not None:
             short_text(f"{self}, alternate_exchange", self.alternate_exchange)
-            arguments = _merged(str(self), {"alternate-exchange": self.alternate_exchange}, arguments)
-        object.__setattr__(self, "arguments", Arguments(arguments, str(self)))
+        object.__setattr__(self, "arguments", arguments)
         self.check()
 
     @classmethod
@@ -126,6 +135,7 @@ class Exchange:
 
     def method(self) -> ExchangeDeclare:
         """Return the request that declares it, or asks for it."""
+        alternate = {} if self.alternate_exchange is None else {_ALTERNATE: self.alternate_exchange}
         return ExchangeDeclare(
             self.name,
             self.type,
@@ -133,7 +143,7 @@ class Exchange:
             durable=self.durable,
             auto_delete=self.auto_delete,
             internal=self.internal,
-            arguments=self.arguments,
+            arguments=Arguments(_merged(str(self), alternate, self.arguments)),
         )
 
     def check(
