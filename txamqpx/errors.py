@@ -204,8 +204,10 @@ class Closed(AMQPError):
         received: What was asked for in that reply, or None.
         current: What the broker has, or None.
         by_peer: True if the other side closed, False if we did.
+        advice: What to do, where the reason does not say it; empty if nothing.
     """
 
+    advice: ClassVar[str] = ""
     default_code: ClassVar[int] = 0
     _by_code: ClassVar[dict[int, type[Closed]]] = {}
 
@@ -275,7 +277,9 @@ class Closed(AMQPError):
     def __str__(self) -> str:
         text = self.reply_text or ("closed by us" if self.reply_code and not self.by_peer else "")
         said = " ".join(filter(None, (str(self.reply_code or ""), text)))
-        return f"{said or type(self).__name__} (while handling {self.operation})" if self.operation else said
+        if self.operation:
+            said = f"{said or type(self).__name__} (while handling {self.operation})"
+        return f"{said}; {self.advice}" if self.advice else said
 
 
 class ChannelClosed(Closed, scope=True):
@@ -330,6 +334,8 @@ class InvalidPath(ConnectionClosed, code=402):
 class AuthenticationError(ConnectionClosed, code=403):
     """The broker refused the credentials."""
 
+    advice = "correct the user name, the password or the mechanism"
+
 
 class FrameError(ConnectionClosed, code=501):
     """A frame was malformed."""
@@ -363,6 +369,8 @@ class NotAllowed(ConnectionClosed, code=530):
 
 class VhostAccessDenied(NotAllowed):
     """The login is good, but the virtual host does not exist or is not this user's."""
+
+    advice = "correct its name (with a slash at the end of the URL it is empty) or the user's permissions"
 
 
 class AMQPNotImplemented(ConnectionClosed, code=540):

@@ -145,7 +145,7 @@ def test_a_server_that_offers_no_login_of_ours_is_left_without_a_word() -> None:
     core = greeted()
     event = only(events.ConnectionEnded, core.receive_data(start(b"EXTERNAL GSSAPI")))
     assert isinstance(event.error, AuthenticationError)
-    assert str(event.error) == "403 the server offers no PLAIN, only EXTERNAL GSSAPI"
+    assert event.error.reply_text == "the server offers no PLAIN, only EXTERNAL GSSAPI"
     assert not event.error.by_peer
     assert not event.flush
     assert not core.outbox
