@@ -170,7 +170,7 @@ async def test_a_callback_may_publish_again(client: BlockingClient) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_the_reactors_thread_is_told_that_it_cannot_wait(vhost: Vhost, client: BlockingClient) -> None:
-    with pytest.raises(WrongThread, match=r"use txamqpx\.connect\(\)"):
+    with pytest.raises(WrongThread, match=r"Use txamqpx\.connect\(\)"):
         blocking.connect(vhost.url)
     with pytest.raises(WrongThread):
         client.queue_declare("jobs")

@@ -159,8 +159,12 @@ class BlockingClient(Declarations, Consumption):
         For what this class has no call for, such as a raw channel.
 
         Args:
-            function: A coroutine function, or one that returns a Deferred.
+            function: A coroutine function, or one that returns a Deferred.  It must not block.
             timeout: Seconds.
+
+        Raises:
+            WaitTimeout: It took too long, and was cancelled.
+            Exception: What it failed with.
         """
 
         def start() -> Deferred[T]:
@@ -211,8 +215,11 @@ class BlockingClient(Declarations, Consumption):
     def flush(self, *, timeout: Timeout = USUAL) -> None:
         """Wait until each publish so far has its outcome, whatever it is.
 
+        Args:
+            timeout: Seconds.
+
         Raises:
-            WaitTimeout: Some have none in time.
+            WaitTimeout: Some have none in time; they go on, and it may be called again.
         """
         self._calls.finish("flush", self._client.flush, timeout)
 
@@ -229,6 +236,11 @@ class BlockingClient(Declarations, Consumption):
             queue: Its name.
             no_ack: The broker forgets the message as soon as it is sent.
             timeout: Seconds; a message that comes later is given back.
+
+        Raises:
+            WaitTimeout: The broker has not answered in time.
+            NotFound: There is no such queue.
+            ChannelClosed: What else the broker objects to, such as ``AccessRefused``.
         """
 
         def get() -> Deferred[Delivery | None]:

@@ -55,6 +55,12 @@ class Consumption:
 
         Returns:
             The consumer; ``wait`` waits for its end, of which nothing else tells.
+
+        Raises:
+            TypeError: Threads cannot call the handler, such as a coroutine function.
+            InvalidParameter: An option cannot be used; nothing was sent.
+            ChannelClosed: The broker objects: ``NotFound``, ``AccessRefused`` and others.
+            WaitTimeout: The broker has not agreed in time; the consumer is given up.
         """
 
         def start(workers: Workers) -> Deferred[Consumer]:

@@ -27,7 +27,11 @@ __all__ = ["Declarations"]
 
 
 class Declarations:
-    """The calls of a ``BlockingClient`` that make, bind and delete: each is the ``Client``'s, and waits."""
+    """The calls of a ``BlockingClient`` that make, bind and delete: each is the ``Client``'s, and waits.
+
+    Each raises ``WaitTimeout`` if the broker has not answered within its ``timeout``: what was sent by then
+    may still take effect, and may be asked for again.
+    """
 
     _client: Client
     _calls: Calls
@@ -42,7 +46,10 @@ class Declarations:
     def declare(self, thing: Topology, *, timeout: Timeout = USUAL) -> Mapping[Item, Any]: ...
 
     def declare(self, thing: Item | Topology, *, timeout: Timeout = USUAL) -> Any:
-        """Make what a value describes."""
+        """Make what a value describes.
+
+        Arguments, results and errors are those of ``Client.declare``; ``timeout`` is in seconds.
+        """
         made: Callable[[Any], Deferred[Any]] = self._client.declare
         return self._calls.finish("declare", lambda: made(thing), timeout)
 
@@ -58,7 +65,10 @@ class Declarations:
         arguments: Mapping[str, Any] | None = None,
         timeout: Timeout = USUAL,
     ) -> ExchangeDeclareOk:
-        """Make an exchange, or check that there is one like that."""
+        """Make an exchange, or check that there is one like that.
+
+        Arguments, results and errors are those of ``Client.exchange_declare``; ``timeout`` is in seconds.
+        """
         return self._calls.finish(
             "exchange_declare",
             lambda: self._client.exchange_declare(
@@ -76,7 +86,10 @@ class Declarations:
     def exchange_delete(
         self, exchange: str, *, if_unused: bool = False, timeout: Timeout = USUAL
     ) -> ExchangeDeleteOk:
-        """Delete an exchange with its bindings; that there is none is no error."""
+        """Delete an exchange with its bindings; that there is none is no error.
+
+        Arguments, results and errors are those of ``Client.exchange_delete``; ``timeout`` is in seconds.
+        """
         return self._calls.finish(
             "exchange_delete", lambda: self._client.exchange_delete(exchange, if_unused=if_unused), timeout
         )
@@ -90,7 +103,10 @@ class Declarations:
         arguments: Mapping[str, Any] | None = None,
         timeout: Timeout = USUAL,
     ) -> ExchangeBindOk:
-        """Let what ``source`` gets under ``routing_key`` go on to ``destination``."""
+        """Let what ``source`` gets under ``routing_key`` go on to ``destination``.
+
+        Arguments, results and errors are those of ``Client.exchange_bind``; ``timeout`` is in seconds.
+        """
         return self._calls.finish(
             "exchange_bind",
             lambda: self._client.exchange_bind(destination, source, routing_key, arguments=arguments),
@@ -106,7 +122,10 @@ class Declarations:
         arguments: Mapping[str, Any] | None = None,
         timeout: Timeout = USUAL,
     ) -> ExchangeUnbindOk:
-        """Take back an ``exchange_bind``."""
+        """Take back an ``exchange_bind``.
+
+        Arguments, results and errors are those of ``Client.exchange_unbind``; ``timeout`` is in seconds.
+        """
         return self._calls.finish(
             "exchange_unbind",
             lambda: self._client.exchange_unbind(destination, source, routing_key, arguments=arguments),
@@ -124,7 +143,10 @@ class Declarations:
         arguments: Mapping[str, Any] | None = None,
         timeout: Timeout = USUAL,
     ) -> QueueDeclareOk:
-        """Make a queue, or check that there is one like that."""
+        """Make a queue, or check that there is one like that.
+
+        Arguments, results and errors are those of ``Client.queue_declare``; ``timeout`` is in seconds.
+        """
         return self._calls.finish(
             "queue_declare",
             lambda: self._client.queue_declare(
@@ -141,7 +163,10 @@ class Declarations:
     def queue_delete(
         self, queue: str, *, if_unused: bool = False, if_empty: bool = False, timeout: Timeout = USUAL
     ) -> QueueDeleteOk:
-        """Delete a queue with what is in it; that there is none is no error."""
+        """Delete a queue with what is in it; that there is none is no error.
+
+        Arguments, results and errors are those of ``Client.queue_delete``; ``timeout`` is in seconds.
+        """
         return self._calls.finish(
             "queue_delete",
             lambda: self._client.queue_delete(queue, if_unused=if_unused, if_empty=if_empty),
@@ -149,7 +174,10 @@ class Declarations:
         )
 
     def queue_purge(self, queue: str, *, timeout: Timeout = USUAL) -> QueuePurgeOk:
-        """Drop all messages that wait in a queue; ``message_count`` of the answer tells how many."""
+        """Drop all messages that wait in a queue; ``message_count`` of the answer tells how many.
+
+        Arguments, results and errors are those of ``Client.queue_purge``; ``timeout`` is in seconds.
+        """
         return self._calls.finish("queue_purge", lambda: self._client.queue_purge(queue), timeout)
 
     def queue_bind(
@@ -161,7 +189,10 @@ class Declarations:
         arguments: Mapping[str, Any] | None = None,
         timeout: Timeout = USUAL,
     ) -> QueueBindOk:
-        """Let what ``exchange`` gets under ``routing_key`` come into ``queue``."""
+        """Let what ``exchange`` gets under ``routing_key`` come into ``queue``.
+
+        Arguments, results and errors are those of ``Client.queue_bind``; ``timeout`` is in seconds.
+        """
         return self._calls.finish(
             "queue_bind",
             lambda: self._client.queue_bind(queue, exchange, routing_key, arguments=arguments),
@@ -177,7 +208,10 @@ class Declarations:
         arguments: Mapping[str, Any] | None = None,
         timeout: Timeout = USUAL,
     ) -> QueueUnbindOk:
-        """Take back a ``queue_bind``."""
+        """Take back a ``queue_bind``.
+
+        Arguments, results and errors are those of ``Client.queue_unbind``; ``timeout`` is in seconds.
+        """
         return self._calls.finish(
             "queue_unbind",
             lambda: self._client.queue_unbind(queue, exchange, routing_key, arguments=arguments),

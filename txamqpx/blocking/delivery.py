@@ -108,14 +108,18 @@ class Delivery:
     def nack(self, *, requeue: bool = True, timeout: Timeout = USUAL) -> Settlement:
         """Give the message back, or with ``requeue=False`` drop it to where the queue dead-letters.
 
-        Returns and raises as ``ack`` does.
+        Args:
+            requeue: Whether it goes back to its queue.
+            timeout: Seconds, as for ``ack``, as which it returns and raises.
         """
         return self._calls.finish("nack", lambda: execute(self._received.nack, requeue=requeue), timeout)
 
     def reject(self, *, requeue: bool = True, timeout: Timeout = USUAL) -> Settlement:
         """Refuse the message: it is given to somebody again, or with ``requeue=False`` dead-lettered.
 
-        Returns and raises as ``ack`` does.
+        Args:
+            requeue: Whether it goes back to its queue.
+            timeout: Seconds, as for ``ack``, as which it returns and raises.
         """
         return self._calls.finish("reject", lambda: execute(self._received.reject, requeue=requeue), timeout)
 

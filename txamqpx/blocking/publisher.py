@@ -204,8 +204,11 @@ class Publisher:
     def flush(self, *, timeout: Timeout = USUAL) -> None:
         """Wait until each publish so far has its outcome, whatever it is.
 
+        Args:
+            timeout: Seconds.
+
         Raises:
-            WaitTimeout: Some have none in time.
+            WaitTimeout: Some have none in time; they go on, and it may be called again.
         """
         self._calls.finish("flush", self._publisher.flush, timeout)
 

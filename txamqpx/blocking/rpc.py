@@ -124,7 +124,14 @@ class Caller:
         return begun.finish(None)
 
     def flush(self, *, timeout: float | None = None) -> None:
-        """Wait until each call so far has ended."""
+        """Wait until each call so far has ended.
+
+        Args:
+            timeout: Seconds; None: no limit, since each call has its own.
+
+        Raises:
+            WaitTimeout: Some have not ended in time; they go on.
+        """
         self._calls.finish("flush", self._caller.flush, timeout)
 
     def close(self, timeout: float = 30.0) -> None:

@@ -113,7 +113,17 @@ class Transaction:
         )
 
     def get(self, queue: str, *, no_ack: bool = False, timeout: Timeout = USUAL) -> Delivery | None:
-        """Take one message, or None if there is none; its ack takes effect with the commit."""
+        """Take one message, or None if there is none; its ack takes effect with the commit.
+
+        Args:
+            queue: Its name.
+            no_ack: The broker forgets the message as soon as it is sent.
+            timeout: Seconds.
+
+        Raises:
+            ChannelClosed: There is no such queue, or it may not be read; the transaction is over.
+            WaitTimeout: The broker has not answered in time.
+        """
 
         def get() -> Deferred[Delivery | None]:
             return self._transaction.get(queue, no_ack=no_ack).addCallback(for_threads, self._calls)
