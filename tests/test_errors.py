@@ -297,7 +297,7 @@ def test_a_program_may_exit_with_an_error() -> None:
 
 
 def test_who_is_not_let_in_is_told_what_to_correct() -> None:
-    refused = ConnectionClosed.from_reply(403, "ACCESS_REFUSED - Login was refused")
+    refused = ConnectionClosed.from_reply(403, "ACCESS_REFUSED - Login was refused.")
     assert str(refused).endswith("Login was refused; correct the user name, the password or the mechanism")
     nameless = str(VhostAccessDenied("NOT_ALLOWED - vhost  not found"))
     assert "vhost  not found; correct its name (with a slash at the end of the URL it is empty)" in nameless

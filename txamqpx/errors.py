@@ -279,7 +279,7 @@ class Closed(AMQPError):
         said = " ".join(filter(None, (str(self.reply_code or ""), text)))
         if self.operation:
             said = f"{said or type(self).__name__} (while handling {self.operation})"
-        return f"{said}; {self.advice}" if self.advice else said
+        return f"{said.rstrip('.')}; {self.advice}" if self.advice else said
 
 
 class ChannelClosed(Closed, scope=True):
