@@ -24,6 +24,7 @@ from txamqpx.errors import (
     RPCTimeout,
 )
 from txamqpx.message import Delivery, Settlement
+from txamqpx.ordering import Operations
 from txamqpx.spec.amqp0_9_1 import (
     BasicCancel,
     BasicConsume,
@@ -677,6 +678,7 @@ class Host:
 
     def __init__(self, protocol: AMQPProtocol, release: Callable[[Any], None]) -> None:
         self.protocol = protocol
+        self.operations = Operations(protocol)
         self.release = release
 
     def adopt(self, thing: Any) -> None:

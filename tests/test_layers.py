@@ -23,6 +23,7 @@ RANKS = {
     "txamqpx.lint": 3,
     "txamqpx.message": 3,
     "txamqpx.params": 3,
+    "txamqpx.queue_types": 3,
     "txamqpx.server": 3,
     "txamqpx.topology": 3,
     "txamqpx.interfaces": 4,

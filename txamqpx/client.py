@@ -25,6 +25,7 @@ from txamqpx.ordering import Footprint, Operations
 from txamqpx.params import ConnectionParameters
 from txamqpx.publisher import Publisher
 from txamqpx.publishing.outgoing import PropertyFields
+from txamqpx.queue_types import QueueTypes
 from txamqpx.rpc.caller import Caller
 from txamqpx.rpc.calls import Calls
 from txamqpx.server import ServerFacts
@@ -87,7 +88,7 @@ class Client(Declarations, Consumption, Calls):
         self.server = ServerFacts.from_properties(protocol.server_properties)
         self.allow_deprecated = allow_deprecated
         self.confirms = "publisher_confirms" in self.server.capabilities if confirms is None else confirms
-        self.operations = Operations(protocol, self._publishes_before)
+        self.operations = Operations(protocol, self._publishes_before, queue_types=QueueTypes(self.server))
         self.publishers: list[Publisher | Caller] = []
         self._publisher: Publisher | None = None
         self._adopted: list[Adopted] = []
@@ -190,7 +191,8 @@ class Client(Declarations, Consumption, Calls):
 
         Returns:
             A Deferred of the message, which is to be settled, or None if the queue is empty.  If it is
-            cancelled after the call was sent, the message is given back.
+            cancelled after the call was sent, the message is given back.  It fails with ``TopologyError`` if
+            this client has declared the queue as a stream, which gives no single messages.
 
         Raises:
             InvalidParameter: The name is empty.

@@ -27,6 +27,8 @@ from txamqpx.consuming.window import Window
 from txamqpx.errors import AMQPError, ConnectionClosed, ConsumerCancelled, InvalidParameter
 from txamqpx.message import Delivery
 from txamqpx.once import Once
+from txamqpx.ordering import Operations
+from txamqpx.spec.amqp0_9_1 import BasicConsume
 
 __all__ = ["Consumer", "ConsumerHost"]
 
@@ -41,6 +43,10 @@ class ConsumerHost(Protocol):
     @property
     def protocol(self) -> AMQPProtocol:
         """The connection."""
+
+    @property
+    def operations(self) -> Operations:
+        """What knows of queues that were declared."""
 
     def adopt(self, thing: Any) -> object:
         """Take note of something with ``drain(timeout)``, to be called before the connection is closed."""
@@ -190,7 +196,7 @@ class Consumer:
 
     async def _start(self) -> Self:
         try:
-            await self._lock.run(Deferred.fromCoroutine, self._link.consume(self.subscriptions))
+            await self._lock.run(Deferred.fromCoroutine, self._consume(self.subscriptions))
             self._client.adopt(self)
         except BaseException as error:
             self._leaving = True
@@ -206,6 +212,13 @@ class Consumer:
         if self.terms.ack == "manual" and limit is not None:
             self._forgotten = Forgotten(self._protocol.clock, limit, self._left_unsettled, self._crew.name)
         return self
+
+    async def _consume(self, subscriptions: Sequence[Subscription]) -> None:
+        terms, types = self.terms, self._client.operations.queue_types
+        for one in subscriptions:
+            method = BasicConsume(one.queue, no_ack=terms.ack == "none", arguments=terms.consume_arguments)
+            types.check(method, terms.prefetch or 0)
+        await self._link.consume(subscriptions)
 
     # ----------------------------------------------------------------------- how many at a time
 
@@ -317,7 +330,7 @@ class Consumer:
             try:
                 if subscription.queue:
                     await self._link.probe(subscription.queue)
-                await self._link.consume([subscription])
+                await self._consume([subscription])
             except AMQPError as error:
                 self.log.warn("{consumer} cannot consume yet: {error}", consumer=self, error=error)
             else:

@@ -38,7 +38,8 @@ class Consumption:
 
         Returns:
             A Deferred of the consumer, which fires when the broker has agreed.  It fails with ``NotFound``,
-            ``AccessRefused`` and the like.  Cancelling it ends the consumer.
+            ``AccessRefused`` and the like; with ``TopologyError`` if this client has declared the queue as a
+            stream, and streams are not consumed like that.  Cancelling it ends the consumer.
 
         Raises:
             TypeError: An option, or the handler, is of the wrong kind; nothing was sent.

@@ -338,9 +338,9 @@ def _consume(method: BasicConsume, broker: _Circumstances) -> Iterator[_Finding]
     arguments = method.arguments or {}
     if broker.queue_type == "stream":
         if method.no_ack:
-            yield _Finding(where, "a stream is consumed with acks: say no_ack=False")
+            yield _Finding(where, "a stream is consumed with acks: leave out no_ack, or ack='none'")
         if broker.prefetch_count == 0:
-            yield _Finding(where, "a stream needs a prefetch count; call basic_qos first")
+            yield _Finding(where, "a stream needs a prefetch count: by basic_qos, or prefetch=")
         if "x-priority" in arguments:
             yield _Finding(f"{where}, x-priority", "consumers of a stream have no priority; leave it out")
     elif "x-stream-offset" in arguments and broker.queue_type is not None:

@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 
 from txamqpx.errors import AMQPError, EncodeError, NotProcessed, RPCTimeout
 from txamqpx.lanes import MOST, Host, Lane, Lanes
+from txamqpx.queue_types import QueueTypes
 from txamqpx.spec.amqp0_9_1 import (
     BasicGet,
     ExchangeBind,
@@ -142,6 +143,7 @@ class Operations:
         before: Asked with each operation's footprint when it is made: None, or a Deferred that fires when the
             publishes that were made before and that it may interfere with are settled.
         channels: How many channels to use at most.
+        queue_types: What is known of queues; learns of each that is declared or deleted here.
 
     Attributes:
         made: How many there ever were.
@@ -153,7 +155,9 @@ class Operations:
         host: Host,
         before: Callable[[Footprint], Deferred[None] | None] = lambda footprint: None,
         channels: int = MOST,
+        queue_types: QueueTypes | None = None,
     ) -> None:
+        self.queue_types = QueueTypes() if queue_types is None else queue_types
         self._host = host
         self._before = before
         self._lanes = Lanes(host, self._retry, channels)
@@ -204,8 +208,8 @@ class Operations:
 
         Returns:
             A Deferred of the answer.  It fails with the ``ChannelClosed`` that this very call caused, with
-            ``RPCTimeout``, or with the connection.  If it is cancelled, the call is not sent, or if it was
-            sent, its answer is swallowed.
+            ``RPCTimeout``, or with the connection; with ``TopologyError`` if the type of the queue does not
+            allow it.  If it is cancelled, the call is not sent, or if it was sent, its answer is swallowed.
 
         Raises:
             EncodeError: An argument does not fit; nothing was sent.
@@ -341,19 +345,23 @@ class Operations:
 
     def _send_if_possible(self, operation: _Operation) -> None:
         lane: Lane | None
+        assert operation.method is not None
         if operation.after:
+            if self.queue_types.depends(operation.method, [earlier.method for earlier in operation.after]):
+                return
             # The broker keeps the order of what is sent on one channel.
             lane = next(iter(operation.after)).lane
             if lane is None or not lane.is_live or lane.place != operation.place:
                 return
             if any(earlier.lane is not lane for earlier in operation.after):
                 return
+            self.queue_types.check(operation.method)
         else:
+            self.queue_types.check(operation.method)
             lane = self._lanes.find(operation.place)
             if lane is None:
                 self._stranded.append(operation)
                 return
-        assert operation.method is not None
         answer: Deferred[Any] = Deferred()
         lane.channel.core.send(operation.method, answer)
         operation.lane = lane
@@ -370,6 +378,8 @@ class Operations:
     def _answered(self, answer: Any, operation: _Operation, lane: Lane) -> None:
         lane.load -= 1
         lane.overdue -= operation.overdue
+        if operation.method is not None:
+            self.queue_types.learn(operation.method)  # before anybody's turn comes
         if operation.number in self.unfinished:
             self._leave(operation)
         if not operation.result.called:

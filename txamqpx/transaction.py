@@ -15,12 +15,12 @@ from twisted.python.failure import Failure
 from txamqpx.channel import Channel
 from txamqpx.connection import AMQPProtocol
 from txamqpx.declaration import named
-from txamqpx.errors import AMQPError, Closed, LocalProtocolError, NotProcessed, twin
+from txamqpx.errors import AMQPError, Closed, LocalProtocolError, NotProcessed, TopologyError, twin
 from txamqpx.message import Delivery
 from txamqpx.once import Once
 from txamqpx.ordering import Operations
 from txamqpx.publishing.outgoing import PropertyFields
-from txamqpx.spec.amqp0_9_1 import BasicProperties
+from txamqpx.spec.amqp0_9_1 import BasicGet, BasicProperties
 
 __all__ = ["Transaction"]
 
@@ -222,11 +222,21 @@ class Transaction:
     def get(self, queue: str, *, no_ack: bool = False) -> Deferred[Delivery | None]:
         """Take one message, or None if there is none; its ack takes effect with the commit.
 
+        It fails with ``TopologyError`` if the client has declared the queue as a stream.
+
         Raises:
             InvalidParameter: The name is empty.
         """
-        named(queue)
-        return self._in_turn(lambda: self.channel.basic_get(queue, no_ack=no_ack))
+        method = BasicGet(named(queue), no_ack)
+
+        def get() -> Deferred[Delivery | None]:
+            try:
+                self._host.operations.queue_types.check(method)
+            except TopologyError:
+                return fail()
+            return self.channel.basic_get(queue, no_ack=no_ack)
+
+        return self._in_turn(get)
 
     def _in_turn(self, start: Callable[[], Deferred[T]]) -> Deferred[T]:
         """Do something once what the client was asked for before has taken effect."""

@@ -16,6 +16,8 @@ from txamqpx.spec.amqp0_9_1 import (
     BasicCancelOk,
     BasicConsume,
     BasicConsumeOk,
+    BasicGet,
+    BasicGetEmpty,
     BasicNack,
     BasicProperties,
     BasicPublish,
@@ -34,6 +36,12 @@ from txamqpx.spec.amqp0_9_1 import (
     QueueBindOk,
     QueueDeclare,
     QueueDeclareOk,
+    QueueDelete,
+    QueueDeleteOk,
+    QueuePurge,
+    QueuePurgeOk,
+    TxSelect,
+    TxSelectOk,
 )
 from txamqpx.spec.base import Method
 
@@ -45,6 +53,10 @@ ANSWERS: dict[type[Method], Callable[[Any], Method]] = {
     ConfirmSelect: lambda method: ConfirmSelectOk(),
     QueueDeclare: lambda method: QueueDeclareOk(method.queue or "amq.gen-1", 0, 0),
     QueueBind: lambda method: QueueBindOk(),
+    QueueDelete: lambda method: QueueDeleteOk(0),
+    QueuePurge: lambda method: QueuePurgeOk(0),
+    BasicGet: lambda method: BasicGetEmpty(),
+    TxSelect: lambda method: TxSelectOk(),
     ExchangeDeclare: lambda method: ExchangeDeclareOk(),
 }
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import pytest_twisted
+from twisted.internet.defer import Deferred
 
 from tests.brokers_plugin import Vhost
 from tests.integration.support import (
@@ -21,10 +24,18 @@ from tests.integration.support import (
 )
 from tests.rabbitmq import Node
 from txamqpx.channel import Channel
-from txamqpx.errors import AMQPNotImplemented, ConsumerTagInUse, NotAllowed, PreconditionFailed
+from txamqpx.client import connect as connect_client
+from txamqpx.errors import (
+    AMQPNotImplemented,
+    ConsumerTagInUse,
+    NotAllowed,
+    PreconditionFailed,
+    TopologyError,
+)
 from txamqpx.message import Settlement
 from txamqpx.protocol.frames import METHOD, frame
 from txamqpx.spec.amqp0_9_1 import BasicConsume
+from txamqpx.topology import Queue, Topology
 
 QUORUM = {"x-queue-type": "quorum"}
 
@@ -175,3 +186,30 @@ async def test_a_slow_consumer_of_a_classic_queue_costs_its_channel(
     finally:
         impatient.eval("application:set_env(rabbit, consumer_timeout, 1800000)")
         impatient.eval("application:set_env(rabbit, channel_tick_interval, 60000)")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_does_not_end_its_connection_over_a_queue_that_it_has_declared(vhost: Vhost) -> None:
+    def ignore(delivery: object) -> None:
+        pass
+
+    async with await soon(connect_client(vhost.url)) as client:
+        declared = client.declare(Topology(Queue.stream("st"), Queue.quorum("qq")))
+        refused: list[Deferred[Any]] = [
+            client.get("st"),
+            client.queue_purge("st"),
+            client.queue_delete("qq", if_unused=True),
+            client.queue_delete("qq", if_empty=True),
+            client.consume("st", ignore, ack="none"),
+            client.consume("st", ignore, prefetch=None),
+            client.consume("st", ignore, priority=1),
+        ]
+        await soon(declared)
+        for each in refused:
+            await failure_of(each, TopologyError)
+        assert client.is_open
+        await soon(client.consume("st", ignore))
+        await soon(client.queue_purge("qq"))
+        await soon(client.queue_delete("qq"))
+        await soon(client.declare(Queue.classic("qq")))
+        await soon(client.queue_delete("qq", if_unused=True))
