@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from twisted.internet.defer import Deferred
 
 from tests.consuming.stage import Stage
-from tests.outcomes import success_of
+from tests.outcomes import failure_of, success_of
+from txamqpx.errors import ConnectionClosed, NotPublished
 from txamqpx.message import Delivery
 
 
@@ -67,3 +71,29 @@ def test_a_pipeline_takes_its_turn_too(stage: Stage) -> None:
     assert "basic.consume" not in stage.names()
     stage.agree()
     assert success_of(piping).consumer.is_active
+
+
+@pytest.mark.covers("S33")
+def test_calls_take_effect_until_the_last_handler_is_done(stage: Stage) -> None:
+    client = stage.client
+    work: Deferred[None] = Deferred()
+    stage.consume(lambda delivery: work)
+    stage.deliver(b"1")
+    closed = client.close()
+    stage.agree()
+    calls: list[Deferred[Any]] = [
+        client.publish(b"x", routing_key="a"),
+        client.queue_declare("a"),
+        client.get("a"),
+    ]
+    late: list[Deferred[Any]] = [client.consume("b", ignore), client.transaction().begin()]
+    stage.agree()
+    for call in calls:
+        success_of(call)
+    for call in late:
+        failure_of(call, ConnectionClosed)
+    work.callback(None)
+    stage.agree()
+    failure_of(client.publish(b"y", routing_key="a"), NotPublished)
+    failure_of(client.queue_declare("a"), ConnectionClosed)
+    assert success_of(closed) is None
