@@ -100,3 +100,20 @@ def test_a_thread_that_does_not_end_in_time_settles_nothing_any_more(stage: Stag
     pool.run()
     assert results == [Settlement.STALE]
     assert stage.take_settled() == [("nack requeue", 1)]
+
+
+def test_a_thread_does_not_wait_for_a_reactor_that_has_ended(
+    stage: Stage, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Settlement] = []
+    stage.consume(lambda delivery: told.append(delivery.ack()), ack="manual", thread=True)
+    stage.deliver(b"1")
+    clock = stage.peer.clock
+
+    def end(*call: object) -> None:
+        monkeypatch.setattr(clock, "running", False, raising=False)
+
+    monkeypatch.setattr(clock, "callFromThread", end)
+    pool.run()
+    assert told == [Settlement.STALE]
+    assert stage.take_settled() == []

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from queue import Empty, Queue
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.threads import blockingCallFromThread, deferToThreadPool
+from twisted.internet.threads import deferToThreadPool
 
 from txamqpx.consuming.batch import Bundle
 from txamqpx.message import Delivery, Settlement
 
 __all__ = ["ThreadDelivery", "in_thread"]
 
+# How often, in seconds, a thread that waits for the reactor looks whether there still is one.
+GLANCE = 0.1
+
 
 class ThreadDelivery:
     """A delivery for a thread that is not the reactor's.
 
-    Settling waits until the reactor has done it, and returns and raises what that did.  Everything else
-    is the delivery's own.
+    Settling waits until the reactor has done it, and returns and raises what that did; where the reactor has
+    ended it is ``STALE``.  Everything else is the delivery's own.
     """
 
     def __init__(self, delivery: Delivery, reactor: Any) -> None:
@@ -32,7 +36,26 @@ class ThreadDelivery:
         return getattr(self._delivery, name)
 
     def _settle(self, how: Callable[..., Settlement], **options: bool) -> Settlement:
-        return blockingCallFromThread(self._reactor, how, **options)
+        answers: Queue[Settlement | Exception] = Queue()
+
+        def settle() -> None:
+            try:
+                answers.put(how(**options))
+            except Exception as error:
+                answers.put(error)
+
+        self._reactor.callFromThread(settle)
+        while True:
+            try:
+                answer = answers.get(timeout=GLANCE)
+            except Empty:
+                # A reactor that ends waits for its threads, and does nothing that they ask for.
+                if not getattr(self._reactor, "running", True):
+                    return Settlement.STALE
+                continue
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
 
     def ack(self) -> Settlement:
         """Tell the broker that the message is done with; see ``Delivery.ack``."""
