@@ -276,7 +276,7 @@ class Consumer:
         self._crew.advance()
 
     def _left_unsettled(self) -> list[Delivery]:
-        at_work = self._crew.at_work
+        at_work = set(self._crew.at_work)
         return [delivery for delivery in self._link.handed_out() if delivery not in at_work]
 
     def _release_brake(self) -> None:

@@ -101,9 +101,9 @@ class Crew:
         """How many deliveries wait for their turn."""
         return len(self._line)
 
-    def holds(self, delivery: Delivery) -> bool:
-        """Tell whether a delivery waits for its turn."""
-        return delivery in self._line
+    def in_line(self) -> set[Delivery]:
+        """Return the deliveries that wait for their turn."""
+        return set(self._line)
 
     @property
     def at_work(self) -> list[Delivery]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Generic, TypeVar
 
 __all__ = ["Line"]
@@ -29,8 +29,10 @@ class Line(Generic[T]):
     def __len__(self) -> int:
         return self._size
 
-    def __contains__(self, item: object) -> bool:
-        return item in self._ready or any(item in behind for behind in self._behind.values())
+    def __iter__(self) -> Iterator[T]:
+        yield from self._ready
+        for behind in self._behind.values():
+            yield from behind
 
     def put(self, item: T) -> None:
         """Let ``item`` wait.

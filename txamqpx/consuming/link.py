@@ -159,7 +159,8 @@ class Link:
         """Return what is unsettled, and not because it waits here."""
         if self.channel is None:
             return []
-        return [one for one in self._deliveries(self.channel) if not self._crew.holds(one)]
+        waiting = self._crew.in_line()
+        return [one for one in self._deliveries(self.channel) if one not in waiting]
 
     def _deliveries(self, channel: Channel) -> list[Delivery]:
         return [one for one in channel.core.unsettled if isinstance(one, Delivery)]
