@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from twisted.internet.address import IPv4Address
@@ -157,6 +157,11 @@ def test_a_publish_comes_after_what_was_called_before_and_before_what_is_called_
     peer.expect_nothing()
     peer.send(publishing, BasicAck(1, False))
     peer.expect(QueuePurge("q"))
+
+
+def test_what_is_no_target_is_refused_by_its_kind() -> None:
+    with pytest.raises(TypeError, match="NoneType to a broker: give a URL"):
+        connect(cast(Any, None))
 
 
 def test_a_publisher_that_is_closed_is_let_go(client: Client) -> None:

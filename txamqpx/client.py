@@ -318,10 +318,13 @@ def connect(
     Raises:
         URLError: A single target cannot be understood; nothing was tried.
         InvalidParameter: There is no target.
+        TypeError: It is nothing that could be one.
     """
     if isinstance(target, str | ConnectionParameters) or IStreamClientEndpoint.providedBy(target):
         targets: Sequence[Target] = (target,)
     else:
+        if not isinstance(target, Iterable):
+            raise TypeError(f"nothing leads from a {type(target).__name__} to a broker: give a URL")
         targets = tuple(target)
 
     def attempt(one: Target) -> Deferred[AMQPProtocol]:
