@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from tests.consuming.pool import Pool
 from tests.consuming.stage import Stage
@@ -117,3 +118,26 @@ def test_a_thread_does_not_wait_for_a_reactor_that_has_ended(
     pool.run()
     assert told == [Settlement.STALE]
     assert stage.take_settled() == []
+
+
+def test_a_coroutine_function_is_no_handler_for_a_thread(stage: Stage, pool: Pool) -> None:
+    async def handle(delivery: Delivery) -> None:
+        raise AssertionError("no thread runs it")
+
+    with pytest.raises(TypeError, match="a function that threads can call"):
+        stage.consume(handle, thread=True)
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "Deferred"])
+def test_what_a_thread_leaves_undone_is_no_success(
+    kind: str, stage: Stage, pool: Pool, logged_errors: LoggedErrors
+) -> None:
+    async def later(delivery: Delivery) -> None:
+        raise AssertionError("nobody runs it")
+
+    stage.consume(lambda delivery: later(delivery) if kind == "coroutine" else Deferred(), thread=True)
+    stage.deliver(b"1")
+    pool.run()
+    assert stage.take_settled() == [("reject requeue", 1)]
+    (failure,) = logged_errors.flush(TypeError)
+    assert f"returned a {kind}, for which no thread waits" in str(failure.value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from inspect import iscoroutine, iscoroutinefunction
 from queue import SimpleQueue
 from threading import Thread, local
 from typing import Any, cast
@@ -14,6 +13,7 @@ from twisted.python.failure import Failure
 from txamqpx.blocking.calls import Calls
 from txamqpx.blocking.delivery import Delivery
 from txamqpx.consuming.batch import Bundle
+from txamqpx.consuming.threaded import check_plain, finished
 from txamqpx.errors import WrongThread
 from txamqpx.message import Delivery as Received
 
@@ -48,8 +48,7 @@ class Workers:
     """
 
     def __init__(self, handler: Any, count: int, calls: Calls) -> None:
-        if not callable(handler) or iscoroutinefunction(handler):
-            raise TypeError(f"a handler is a function that threads can call, {handler!r} is not")
+        check_plain(handler)
         self.__qualname__ = getattr(handler, "__qualname__", repr(handler))
         self._handler = handler
         self._count = count
@@ -82,21 +81,10 @@ class Workers:
         if result.called:
             return  # it was given up before its turn
         try:
-            end = partial(result.callback, self._finished(self._handler(argument)))
+            end = partial(result.callback, finished(self._handler(argument), self.__qualname__))
         except BaseException:
             end = partial(result.errback, Failure())
         self.calls.thread.call(end)
-
-    def _finished(self, returned: object) -> object:
-        """Return it: unlike a coroutine or a Deferred, of which nothing has been done, it is an end."""
-        if not iscoroutine(returned) and not isinstance(returned, Deferred):
-            return returned
-        if iscoroutine(returned):
-            returned.close()
-        raise TypeError(
-            f"{self.__qualname__} returned a {type(returned).__name__}, for which no thread waits: "
-            "a handler here does its work before it returns; client.run() waits for coroutines and Deferreds"
-        )
 
     def end(self) -> None:
         """Let the threads end when they have done what they were asked for."""

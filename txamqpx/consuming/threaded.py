@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import iscoroutine, iscoroutinefunction
 from queue import Empty, Queue
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ from twisted.internet.threads import deferToThreadPool
 from txamqpx.consuming.batch import Bundle
 from txamqpx.message import Delivery, Settlement
 
-__all__ = ["ThreadDelivery", "in_thread"]
+__all__ = ["ThreadDelivery", "check_plain", "finished", "in_thread"]
 
 # How often, in seconds, a thread that waits for the reactor looks whether there still is one.
 GLANCE = 0.1
@@ -82,15 +83,50 @@ class ThreadDelivery:
         return self._settle(self._delivery.discard)
 
 
+def check_plain(handler: Callable[[Any], object]) -> None:
+    """Check that a thread can do all of the handler's work by calling it.
+
+    Raises:
+        TypeError: It cannot be called, or is a coroutine function.
+    """
+    if not callable(handler) or iscoroutinefunction(handler):
+        raise TypeError(f"a handler is a function that threads can call, {handler!r} is not")
+
+
+def finished(returned: object, name: str) -> object:
+    """Return what a handler has returned in its thread, if that is the end of its work.
+
+    Raises:
+        TypeError: It is a coroutine or a Deferred, of which nothing, or not all, has been done.
+    """
+    if not iscoroutine(returned) and not isinstance(returned, Deferred):
+        return returned
+    if iscoroutine(returned):
+        returned.close()
+    raise TypeError(
+        f"{name} returned a {type(returned).__name__}, for which no thread waits: "
+        "a handler in a thread does its work before it returns"
+    )
+
+
 def in_thread(handler: Callable[[Any], object], reactor: Any) -> Callable[[Any], Deferred[Any]]:
-    """Return a handler that runs ``handler`` in the reactor's thread pool."""
+    """Return a handler that runs ``handler`` in the reactor's thread pool.
+
+    Raises:
+        TypeError: It is none for a thread.
+    """
+    check_plain(handler)
+    name: str = getattr(handler, "__qualname__", repr(handler))
+
+    def work(argument: Any) -> object:
+        return finished(handler(argument), name)
 
     def call(argument: Delivery | Bundle) -> Deferred[Any]:
         pool = reactor.getThreadPool()
         if not isinstance(argument, Bundle):
-            return deferToThreadPool(reactor, pool, handler, ThreadDelivery(argument, reactor))
+            return deferToThreadPool(reactor, pool, work, ThreadDelivery(argument, reactor))
         inside = Bundle(cast(Any, ThreadDelivery(one, reactor)) for one in argument)
         inside.failures = argument.failures  # what the thread marks, the reactor's thread looks at afterwards
-        return deferToThreadPool(reactor, pool, handler, inside)
+        return deferToThreadPool(reactor, pool, work, inside)
 
     return call
