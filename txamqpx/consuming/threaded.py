@@ -89,7 +89,7 @@ def check_plain(handler: Callable[[Any], object]) -> None:
     Raises:
         TypeError: It cannot be called, or is a coroutine function.
     """
-    if not callable(handler) or iscoroutinefunction(handler):
+    if iscoroutinefunction(handler) or not callable(handler):
         raise TypeError(f"a handler is a function that threads can call, {handler!r} is not")
 
 
