@@ -81,6 +81,24 @@ def test_what_is_filtered_out_is_acked(stage: Stage, nothing: Any) -> None:
     assert stage.take_settled() == [("ack", 1)]
 
 
+def test_bytes_of_any_kind_are_one_message(stage: Stage) -> None:
+    pipe(stage, lambda delivery: bytearray(b"made"), ("", "key"))
+    stage.deliver(b"message")
+    assert bodies(stage) == [(b"made", "key")]
+
+
+def test_one_that_cannot_be_published_leaves_the_others_what_they_are(
+    stage: Stage, logged_errors: LoggedErrors
+) -> None:
+    pipe(stage, lambda delivery: [b"1", Message(b"2", routing_key="k" * 256)], ("", "key"))
+    stage.deliver(b"message")
+    assert bodies(stage) == [(b"1", "key")]
+    assert stage.take_settled() == []
+    confirm(stage, 1)
+    assert stage.take_settled() == [("reject requeue", 1)]  # a failure of the transform, and no pause
+    assert len(logged_errors.flush(EncodeError)) == 1
+
+
 def test_properties_travel_along_but_for_what_is_the_senders_own(stage: Stage) -> None:
     pipe(stage)
     headers = {"a": 1, "CC": ["other"], "BCC": ["another"]}

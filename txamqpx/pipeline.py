@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, Self, Unpack
 
 from attrs import frozen
-from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -15,7 +15,7 @@ from txamqpx.consuming.settlement import Requeue
 from txamqpx.consuming.subscription import Ending
 from txamqpx.consuming.terms import ConsumeOptions
 from txamqpx.consuming.threaded import in_thread
-from txamqpx.errors import AMQPError, InvalidParameter
+from txamqpx.errors import AMQPError, EncodeError, InvalidParameter
 from txamqpx.message import Delivery
 from txamqpx.publisher import Publisher, PublisherHost
 from txamqpx.spec.amqp0_9_1 import BasicProperties
@@ -154,15 +154,17 @@ class Pipeline:
             made = await made
         if made is None:
             return
-        messages = [made] if isinstance(made, Message | bytes) else list(made)
-        results = await DeferredList([self._publish(one, delivery) for one in messages], consumeErrors=True)
+        messages = [made] if isinstance(made, Message | bytes | bytearray | memoryview) else list(made)
+        # One that cannot be published leaves the others what they are.
+        publishes = [maybeDeferred(self._publish, one, delivery) for one in messages]
+        results = await DeferredList(publishes, consumeErrors=True)
         errors = [failure.value for confirmed, failure in results if not confirmed]
         if not errors:
             self._refused = 0
             return
         for error in errors:
-            if not isinstance(error, AMQPError):
-                raise error
+            if isinstance(error, EncodeError) or not isinstance(error, AMQPError):
+                raise error  # it is the transform's, and would be the same the next time
         await self._pause(delivery, errors[0])
         raise Requeue
 
