@@ -154,7 +154,9 @@ class Pipeline:
             made = await made
         if made is None:
             return
-        messages = [made] if isinstance(made, Message | bytes | bytearray | memoryview) else list(made)
+        if isinstance(made, bytearray | memoryview):
+            made = bytes(made)
+        messages = [made] if isinstance(made, Message | bytes) else list(made)
         # One that cannot be published leaves the others what they are.
         publishes = [maybeDeferred(self._publish, one, delivery) for one in messages]
         results = await DeferredList(publishes, consumeErrors=True)
