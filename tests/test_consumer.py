@@ -99,6 +99,18 @@ def test_a_queue_that_is_not_there_fails_the_start_alone(stage: Stage) -> None:
     assert stage.consume(ignore).is_active
 
 
+def test_a_start_may_fail_while_it_is_being_cancelled(stage: Stage) -> None:
+    consumer = Consumer(stage.client, "nope", ignore)
+    starting = Outcome(consumer.start())
+    cancelling = consumer.cancel()
+    stage.listen()
+    text = "NOT_FOUND - no queue 'nope' in vhost '/'"
+    stage.answer(ChannelOpenOk(), BasicQosOk(), ChannelClose(404, text, 60, 20))
+    starting.error(NotFound)
+    assert success_of(cancelling) is None
+    assert not is_pending(consumer.closed)
+
+
 def test_of_several_failures_the_cause_is_told(stage: Stage) -> None:
     starting = stage.client.consume("q", ignore, exchange="nope", binding_keys=["a", "b"])
     stage.listen()

@@ -201,8 +201,7 @@ class Consumer:
         except BaseException as error:
             self._leaving = True
             self._link.close()
-            if not self._left.fired:
-                self._left.fire(None)
+            self._depart()
             self._end(error if isinstance(error, AMQPError) else None)
             raise
         self._started = True
@@ -396,9 +395,12 @@ class Consumer:
                 self._forgotten.stop()
             await self._link.finish()
         finally:
-            if not self._left.fired:  # by a start that has failed meanwhile
-                self._left.fire(None)
+            self._depart()
             self._end(reason)
+
+    def _depart(self) -> None:
+        if not self._left.fired:  # a start may fail while it is being cancelled
+            self._left.fire(None)
 
     def _end(self, reason: Ending) -> None:
         if self._over.fired:

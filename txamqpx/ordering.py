@@ -378,8 +378,8 @@ class Operations:
     def _answered(self, answer: Any, operation: _Operation, lane: Lane) -> None:
         lane.load -= 1
         lane.overdue -= operation.overdue
-        if operation.method is not None:
-            self.queue_types.learn(operation.method)  # before anybody's turn comes
+        assert operation.method is not None  # it was sent
+        self.queue_types.learn(operation.method)  # before anybody's turn comes
         if operation.number in self.unfinished:
             self._leave(operation)
         if not operation.result.called:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from twisted.internet.defer import Deferred
 from tests.consuming.pool import Pool
 from tests.consuming.stage import Stage
 from tests.logged import LoggedErrors
+from txamqpx.consuming import threaded
 from txamqpx.consuming.batch import Batch, Bundle
 from txamqpx.consuming.settlement import Drop
 from txamqpx.consuming.threaded import ThreadDelivery
@@ -118,6 +120,23 @@ def test_a_thread_does_not_wait_for_a_reactor_that_has_ended(
     pool.run()
     assert told == [Settlement.STALE]
     assert stage.take_settled() == []
+
+
+def test_a_thread_waits_for_a_reactor_that_is_busy(
+    stage: Stage, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Settlement] = []
+    stage.consume(lambda delivery: told.append(delivery.ack()), ack="manual", thread=True)
+    stage.deliver(b"1")
+
+    def later(call: Callable[[], object]) -> None:
+        Timer(0.05, pool.callFromThread, (call,)).start()
+
+    monkeypatch.setattr(threaded, "GLANCE", 0.001)
+    monkeypatch.setattr(stage.peer.clock, "callFromThread", later)
+    pool.run()
+    assert told == [Settlement.SENT]
+    assert stage.take_settled() == [("ack", 1)]
 
 
 def test_a_coroutine_function_is_no_handler_for_a_thread(stage: Stage, pool: Pool) -> None:
