@@ -61,7 +61,7 @@ def test_each_message_gets_an_id_of_its_own() -> None:
 def test_what_is_for_many_messages_is_merged_and_checked_before() -> None:
     outgoing = _outgoing(message_ids=True)
     given = BasicProperties(type="t")
-    assert outgoing.merge(None, {}) is None
+    assert outgoing.merge(None, {}) == BasicProperties()
     assert outgoing.merge(given, {}) is given
     assert outgoing.merge(given, {"app_id": "a"}) == BasicProperties(type="t", app_id="a")
     assert outgoing.merge(None, {"app_id": "a"}) == BasicProperties(app_id="a")

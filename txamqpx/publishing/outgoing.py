@@ -73,16 +73,15 @@ class Outgoing:
         self.given: object = _NOTHING
         self.prepared = BasicProperties()
 
-    def merge(self, properties: BasicProperties | None, fields: PropertyFields) -> BasicProperties | None:
+    def merge(self, properties: BasicProperties | None, fields: PropertyFields) -> BasicProperties:
         """Return properties that are to be prepared for each of many messages.
 
         Raises:
             EncodeError: As ``prepare``.
         """
-        self.prepare(properties, fields)
-        if not fields:
-            return properties
-        return BasicProperties(**fields) if properties is None else properties.replace(**fields)
+        merged = _merged(properties, fields)
+        self._check(self._filled(merged))
+        return merged
 
     def prepare(self, properties: BasicProperties | None, fields: PropertyFields) -> BasicProperties:
         """Return properties that are ready to be sent.
@@ -90,19 +89,13 @@ class Outgoing:
         Raises:
             EncodeError: Something does not fit on the wire, or the broker would close the channel over it.
         """
-        ready = self._filled(properties, fields)
+        ready = self._filled(_merged(properties, fields))
         self._check(ready)
         if not fields and not self._message_ids:
             self.given, self.prepared = properties, ready
         return ready
 
-    def _filled(self, properties: BasicProperties | None, fields: PropertyFields) -> BasicProperties:
-        if properties is None:
-            properties = BasicProperties(**fields)
-        elif type(properties) is not BasicProperties:
-            raise EncodeError(f"must be BasicProperties, not {type(properties).__name__}", "properties")
-        elif fields:
-            properties = properties.replace(**fields)
+    def _filled(self, properties: BasicProperties) -> BasicProperties:
         missing: PropertyFields = {}
         if self._persistent and properties.delivery_mode is None:
             missing["delivery_mode"] = _PERSISTENT
@@ -127,3 +120,11 @@ class Outgoing:
     def is_foreign(self, properties: BasicProperties) -> bool:
         """Tell whether the broker may refuse ``properties``: they name a user who we may not be."""
         return properties.user_id not in (None, self._login)
+
+
+def _merged(properties: BasicProperties | None, fields: PropertyFields) -> BasicProperties:
+    if properties is None:
+        return BasicProperties(**fields)
+    if type(properties) is not BasicProperties:
+        raise EncodeError(f"must be BasicProperties, not {type(properties).__name__}", "properties")
+    return properties.replace(**fields) if fields else properties
