@@ -51,6 +51,7 @@ RANKS = {
     "txamqpx.rpc": 6,
     "txamqpx.transaction": 6,
     "txamqpx.blocking": 7,
+    "txamqpx.broker": 7,
 }
 """Each module's rank, or that of the package it lives in. The root is above all of them."""
 

@@ -32,7 +32,16 @@ from txamqpx.errors import (
 )
 from txamqpx.protocol.confirms import ConfirmLedger
 from txamqpx.protocol.content import Assembly
-from txamqpx.protocol.events import ChannelEnded, Content, Delivered, Event, Failed, Replied, Requested
+from txamqpx.protocol.events import (
+    ChannelEnded,
+    Content,
+    Delivered,
+    Event,
+    Failed,
+    Published,
+    Replied,
+    Requested,
+)
 from txamqpx.protocol.frames import BODY, END, METHOD, body_frames, frame
 from txamqpx.protocol.outbox import Outbox
 from txamqpx.protocol.publishing import PublishFrames, content_header
@@ -103,6 +112,7 @@ class Surroundings(Protocol):
     payload_max: int
     payload_limit: int
     delivery: type[Delivered]
+    published: type[Published]
     basic_properties: type[Properties]
     preparations: Mapping[int, Preparation]
     channel_handlers: Mapping[int, Callable[[ChannelCore, bytes, int, int], int]]
@@ -139,7 +149,9 @@ class ChannelCore:
         self.consumers: dict[bytes, Consumer] = {}
         #: Exchanges and routing keys of deliveries by their form on the wire.
         self.names: dict[bytes, tuple[str, str]] = {}
-        #: What stood between the method and the body of the last delivery, the properties in it, and how
+        #: Where publishes go, and their flags, by their form on the wire.
+        self.targets: dict[bytes, tuple[str, str, int]] = {}
+        #: What stood between the method and the body of the last message, the properties in it, and how
         #: long the body was.
         self.lead = b""
         self.lead_header = b""

@@ -56,6 +56,7 @@ from txamqpx.protocol.frames import (
     unpack_head,
 )
 from txamqpx.protocol.handshake import ClientHandshake, ServerHandshake, tuning_in
+from txamqpx.protocol.intake import BROKER_HANDLERS
 from txamqpx.protocol.outbox import Outbox
 from txamqpx.protocol.states import ConnectionState, Role, Rows, compile_tables
 from txamqpx.protocol.tuning import INITIAL_FRAME_MAX, Tuning
@@ -90,6 +91,8 @@ class Connection:
         max_outbox: The most bytes that may wait for the transport.
         initial_frame_max: The largest frame that is accepted, and sent, before both sides agreed on one.
         delivery: The class of the events for deliveries, so that what a consumer gets is made only once.
+        published: Likewise for what clients publish.  None: a publish is a ``Requested`` like any other
+            method, and so is an ack, which suits who is no broker.
         dialect: The protocol version.
         wake: Called when the outbox is empty and about to be filled.
     """
@@ -102,6 +105,7 @@ class Connection:
         max_outbox: int = 64 * 1024 * 1024,
         initial_frame_max: int = INITIAL_FRAME_MAX,
         delivery: type[events.Delivered] = events.Delivered,
+        published: type[events.Published] | None = None,
         dialect: Dialect = AMQP_0_9_1,
         wake: Callable[[], object] = lambda: None,
     ) -> None:
@@ -122,9 +126,11 @@ class Connection:
         self.waiting: deque[Waiting] = deque()
         self.max_message_size = max_message_size
         self.delivery = delivery
+        self.published = published or events.Published
         self.basic_properties = dialect.properties[60]
         client = self.role is Role.CLIENT
-        self.channel_handlers: Mapping[int, Handler] = CLIENT_HANDLERS if client else SERVER_HANDLERS
+        server_handlers = SERVER_HANDLERS if published is None else BROKER_HANDLERS
+        self.channel_handlers: Mapping[int, Handler] = CLIENT_HANDLERS if client else server_handlers
         self.closing_handlers: Mapping[int, Handler] = WHILE_CLOSING
         self.preparations: Mapping[int, Preparation] = CLIENT_PREPARATIONS if client else SERVER_PREPARATIONS
         self._handshake = handshake
@@ -205,14 +211,26 @@ class Connection:
         if method.expects_reply and self.state in _SETTLED:
             self.waiting.append(Waiting(method, token))
 
-    def close(self, token: Any = None, reply_code: int = 200, reply_text: str = "") -> None:
+    def close(self, token: Any = None, reply_code: int = 200, reply_text: str = "", culprit: int = 0) -> None:
         """Close the connection: everything that waits fails now, ``token`` comes back with the answer.
+
+        Args:
+            token: Comes back with the answer.
+            reply_code: Why.
+            reply_text: Why, in words.
+            culprit: The index of the method that is to blame; 0: none is.
 
         Raises:
             LocalProtocolError: The connection is not open; drop the transport instead.
             ConnectionClosed: It is over already.
         """
-        method = self.dialect.new("connection.close", reply_code=reply_code, reply_text=reply_text)
+        method = self.dialect.new(
+            "connection.close",
+            reply_code=reply_code,
+            reply_text=reply_text,
+            class_id=culprit >> 16,
+            method_id=culprit & 0xFFFF,
+        )
         method.encode()  # a text that does not fit is refused before anything fails
         if self.error is not None or method.index not in self.tables.connection[self.state].sent:
             raise self.refusal(method.name)

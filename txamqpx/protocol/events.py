@@ -167,6 +167,37 @@ class Returned(Content):
         )
 
 
+class Published(Content):
+    """A message that a client publishes: what a broker's core makes of ``basic.publish``."""
+
+    __slots__ = ("channel", "exchange", "flags", "routing_key")
+
+    def __init__(self, channel: Channel, exchange: str, routing_key: str, flags: int) -> None:
+        # One is made for every message: without super(), and the content is set when it is there.
+        self.channel = channel
+        self.exchange = exchange
+        self.routing_key = routing_key
+        #: The bits of the method as they stand on the wire: 1 is mandatory, 2 immediate.
+        self.flags = flags
+        self._properties_class = channel.basic_properties
+        self._properties = None
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} to exchange {self.exchange!r}, routing key {self.routing_key!r}, "
+            f"{len(self.body)} bytes>"
+        )
+
+
+@define(eq=False)
+class Acked:
+    """A client has acked deliveries: once, or several times in a row."""
+
+    channel: Channel
+    #: For each time the delivery tag, and whether it holds for all up to that.
+    words: list[tuple[int, bool]]
+
+
 @define(eq=False)
 class Tuned:
     """Both sides agreed on limits: heartbeats begin."""
@@ -299,6 +330,8 @@ Event = (
     | Unrouted
     | Failed
     | Requested
+    | Published
+    | Acked
     | Delivered
     | Returned
     | ConsumerCancelled

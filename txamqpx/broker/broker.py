@@ -1,0 +1,82 @@
+"""The broker itself: virtual hosts, users, connections and limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.protocol import Factory
+
+from txamqpx.broker.clock import BrokerClock
+from txamqpx.broker.profile import profile_named
+from txamqpx.broker.session import Session
+from txamqpx.broker.vhost import VirtualHost
+
+__all__ = ["Broker"]
+
+
+class Broker(Factory):
+    """An AMQP 0-9-1 broker in this process; it keeps nothing when it ends.
+
+    Args:
+        name: What ``memory://name`` leads to.
+        profile: Which RabbitMQ it can be taken for: ``"rabbitmq-3.10"`` or ``"rabbitmq-4.3"``.
+        clock: What tells the time: a reactor, or a ``Clock``, with which all time is virtual; None: the
+            reactor.
+        users: Passwords by user name.
+        vhosts: The virtual hosts that there are.
+        heartbeat: What is proposed to clients, in seconds; 0: none.
+        frame_max: The largest frame, in bytes.
+        channel_max: The most channels of a connection.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        name: str = "",
+        *,
+        profile: str = "rabbitmq-4.3",
+        clock: IReactorTime | None = None,
+        users: Mapping[str, str] | None = None,
+        vhosts: Iterable[str] = ("/",),
+        heartbeat: int = 60,
+        frame_max: int = 131072,
+        channel_max: int = 2047,
+    ) -> None:
+        self.name = name
+        self.profile = profile_named(profile)
+        self.clock = BrokerClock(clock)
+        self.users = dict(users) if users is not None else {"guest": "guest"}
+        self.vhosts = {vhost: VirtualHost(vhost, self) for vhost in vhosts}
+        self.heartbeat = heartbeat
+        self.frame_max = frame_max
+        self.channel_max = channel_max
+        self.sessions: set[Session] = set()
+
+    def server_properties(self) -> dict[str, Any]:
+        """Return what a client is told."""
+        capabilities = (
+            "publisher_confirms",
+            "exchange_exchange_bindings",
+            "basic.nack",
+            "consumer_cancel_notify",
+            "connection.blocked",
+            "consumer_priorities",
+            "authentication_failure_close",
+            "per_consumer_qos",
+            "direct_reply_to",
+        )
+        return {
+            "capabilities": dict.fromkeys(capabilities, True),
+            "cluster_name": self.name or "txamqpx",
+            "product": "RabbitMQ",
+            "version": self.profile.version,
+        }
+
+    def buildProtocol(self, addr: IAddress | None) -> Session:
+        """Make the protocol for a connection: a broker is a factory for any endpoint's ``listen``."""
+        session = Session(self)
+        session.factory = self
+        return session
