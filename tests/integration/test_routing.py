@@ -8,9 +8,6 @@ from __future__ import annotations
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
-from decimal import Decimal
-from itertools import product
 from typing import Any
 
 import attrs
@@ -20,89 +17,12 @@ from twisted.internet.defer import Deferred
 
 from tests.brokers_plugin import Vhost
 from tests.integration.support import all_of, another, depth, failure_of, is_since, outcomes
-from tests.oracle import DEFAULT_EXCHANGE, STANDARD, Binding, Exchange, Rules, Topology, judge
+from tests.oracle import Binding, Exchange, Rules, Topology, judge
+from tests.toss import HEADER_VALUES, QUEUES, SHORT_KEYS, SHORT_PATTERNS, Toss
 from txamqpx.channel import Channel
 from txamqpx.errors import ChannelClosed, NoRoute, PreconditionFailed
 from txamqpx.message import Confirmed
 from txamqpx.spec.amqp0_9_1 import BasicProperties
-
-# --------------------------------------------------------------------------- what there is to throw
-
-KEYS = ("", "a", "b", "a.b", "a.b.c", "a.x.b.c", "a.", ".", "b.a", "ü.🐇", "a.*", "#")
-PATTERNS = (*KEYS, "*", "*.*", "#.b.#", "a.#", "#.a", "a.#.b.*", "*.#.b", "a.#.#.c", "ü.*")
-QUEUES = ("a", "b", "a.b", "ü.🐇", "#")
-"""Names that are keys as well, for the default exchange."""
-
-EXCHANGES = ("v", "w", "x", "y", "z")
-HEADERS = ("h", "i", "x-h")
-MOMENT = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
-VALUES: tuple[Any, ...] = (
-    *(1, 1, 1, 2, 1.0, "1", True, None, None, b"1", Decimal(1), 2**40, 0, 0.0, False, ""),
-    *([1], [1.0], {"a": 1}, [], {}, MOMENT, int(MOMENT.timestamp()), [MOMENT], {"a": "b", "c": None}),
-)
-MATCHES = ("all", "any", "all-with-x", "any-with-x", None)
-
-
-class Toss:
-    """Throws topologies, changes and messages together.
-
-    Args:
-        seed: Tells one from another.
-    """
-
-    def __init__(self, seed: int) -> None:
-        self.dice = random.Random(seed)
-        kinds = ("direct", "fanout", "topic", "topic", "headers", "headers")
-        self.exchanges = {
-            name: Exchange(
-                self.dice.choice(kinds),
-                internal=self.dice.random() < 0.15,
-                alternate=self.dice.choice((*EXCHANGES, "amq.fanout", "", "nowhere"))
-                if self.dice.random() < 0.4
-                else None,
-            )
-            for name in EXCHANGES
-        }
-        self.sources = {**self.exchanges, **STANDARD}
-        self.bindings: dict[str, Binding] = {}
-
-    @property
-    def topology(self) -> Topology:
-        """What there is by now."""
-        return Topology(self.sources, QUEUES, tuple(self.bindings.values()))
-
-    def binding(self) -> Binding:
-        """Throw a binding, which may be there already."""
-        source = self.dice.choice([*EXCHANGES, *EXCHANGES, *STANDARD])
-        to_exchange = self.dice.random() < 0.3
-        return Binding(
-            source,
-            self.dice.choice(EXCHANGES if to_exchange else QUEUES),
-            self.dice.choice(PATTERNS),
-            self._arguments() if self.sources[source].kind == "headers" else {},
-            to_exchange,
-        )
-
-    def _arguments(self) -> dict[str, Any]:
-        match = self.dice.choice(MATCHES)
-        return self._headers() | ({"x-match": match} if match else {})
-
-    def _headers(self) -> dict[str, Any]:
-        names = self.dice.sample(HEADERS, self.dice.randrange(len(HEADERS) + 1))
-        return {name: self.dice.choice(VALUES) for name in names}
-
-    def message(self) -> tuple[str, str, dict[str, Any]]:
-        """Throw an exchange, a routing key and headers."""
-        exchange = self.dice.choice([*EXCHANGES, *EXCHANGES, *STANDARD, DEFAULT_EXCHANGE, DEFAULT_EXCHANGE])
-        if self.dice.random() < 0.02:
-            exchange = "nowhere"
-        headers = self._headers()
-        for name in ("CC", "BCC"):
-            if self.dice.random() < 0.15:
-                headers[name] = self.dice.choices((*KEYS, "nobody", b"a", 7), k=self.dice.randrange(4))
-            elif self.dice.random() < 0.01:
-                headers[name] = self.dice.choice(("a", None, {"a": "b"}))
-        return exchange, self.dice.choice(KEYS), headers
 
 
 @attrs.define
@@ -209,7 +129,7 @@ async def test_every_message_goes_where_the_oracle_says(judged: Broker, pytestco
         first = random.SystemRandom().randrange(2**32)
     for seed in range(first, first + pytestconfig.getoption("--topologies")):
         print(f"--routing-seed {seed} --topologies 1")
-        toss = Toss(seed)
+        toss = Toss(random.Random(seed))
         await judged.build(toss.exchanges, QUEUES)
         for _ in range(3):
             for one in toss.dice.sample([*toss.bindings], len(toss.bindings) // 3):
@@ -230,34 +150,24 @@ async def test_every_message_goes_where_the_oracle_says(judged: Broker, pytestco
             assert judged.judged[outcome], f"no message has met {outcome}"
 
 
-def topics(words: Iterable[str], most: int) -> list[str]:
-    """Return all topics of up to so many words."""
-    made = (".".join(one) for size in range(most + 1) for one in product([*words], repeat=size))
-    return [*dict.fromkeys(made)]
-
-
 @pytest.mark.covers("S56")
 @pytest.mark.parametrize("by", ["queue", "exchange"])
 @pytest_twisted.ensureDeferred
 async def test_all_short_topics(judged: Broker, by: str) -> None:
     """Every pattern of up to three words against every key; then half of the patterns go, and all again."""
-    patterns = [*topics(("a", "*", "#"), 3), "a.#.b.*", "#.b.#.a", "a..", ".*", "a*", "ü"]
-    patterns.remove("#.#.#")
-    keys = [*topics(("a", "b", ""), 3), "a.x.y.b.c", "ab", "a*", "*", "#", "A", "ü"]
-    assert len(patterns) * len(keys) == 2070
-    inner = {f"to {pattern}": Exchange("fanout") for pattern in patterns} if by == "exchange" else {}
+    inner = {f"to {pattern}": Exchange("fanout") for pattern in SHORT_PATTERNS} if by == "exchange" else {}
     exchanges = {"topics": Exchange("topic"), **inner}
-    await judged.build(exchanges, patterns_named := [f"is {pattern}" for pattern in patterns])
+    await judged.build(exchanges, patterns_named := [f"is {pattern}" for pattern in SHORT_PATTERNS])
     if by == "queue":
-        bindings = [Binding("topics", f"is {pattern}", pattern) for pattern in patterns]
+        bindings = [Binding("topics", f"is {pattern}", pattern) for pattern in SHORT_PATTERNS]
     else:
-        bindings = [Binding("topics", f"to {one}", one, to_exchange=True) for one in patterns]
-    further = [Binding(f"to {pattern}", f"is {pattern}") for pattern in patterns if by == "exchange"]
+        bindings = [Binding("topics", f"to {one}", one, to_exchange=True) for one in SHORT_PATTERNS]
+    further = [Binding(f"to {pattern}", f"is {pattern}") for pattern in SHORT_PATTERNS if by == "exchange"]
     for binding in (*bindings, *further):
         judged.bind(binding)
     for _ in range(2):
         topology = Topology(exchanges, patterns_named, (*bindings, *further))
-        for key in keys:
+        for key in SHORT_KEYS:
             await judged.publish(topology, "topics", key)
         await judged.compare(patterns_named)
         gone, bindings = bindings[::2], bindings[1::2]
@@ -269,20 +179,16 @@ async def test_all_short_topics(judged: Broker, by: str) -> None:
 @pytest_twisted.ensureDeferred
 async def test_all_pairs_of_header_values(judged: Broker) -> None:
     """What equals what in a headers exchange, by the rules of the release."""
-    values: list[Any] = [
-        *(1, 1.0, True, "1", b"1", None, "true", "", b"", [], {}, [[]], [{}], 0, 0.0, -0.0, False),
-        *(2**40, float(2**40), -1, Decimal(1), Decimal("1.0"), MOMENT, int(MOMENT.timestamp())),
-        *(int(MOMENT.timestamp()) * 1000, [MOMENT], [1], [1.0], [True], ["a"], [b"a"], [1, 2], [2, 1]),
-        *({"a": 1}, {"a": 1.0}, {"a": None}, {"a": 1, "b": 2}, {"b": 2, "a": 1}, {"a": [{"b": "c"}]}),
-    ]
     exchanges = {"values": Exchange("headers")}
-    names = [f"{number} {value!r}" for number, value in enumerate(values)]
+    names = [f"{number} {value!r}" for number, value in enumerate(HEADER_VALUES)]
     await judged.build(exchanges, names)
-    bindings = [Binding("values", name, "", {"h": value}) for name, value in zip(names, values, strict=True)]
+    bindings = [
+        Binding("values", name, "", {"h": value}) for name, value in zip(names, HEADER_VALUES, strict=True)
+    ]
     for binding in bindings:
         judged.bind(binding)
     topology = Topology(exchanges, names, bindings)
-    for value in values:
+    for value in HEADER_VALUES:
         await judged.publish(topology, "values", "", {"h": value})
     await judged.publish(topology, "values")
     await judged.compare(names)
