@@ -16,7 +16,6 @@ from attrs import define
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from tests.scripted import Heard, ScriptedPeer, scripted
 from txamqpx.channel import Channel
 from txamqpx.errors import ConnectionLost, NotFound, NotProcessed, RPCTimeout
 from txamqpx.ordering import Footprint, Operations, footprint_of
@@ -35,6 +34,7 @@ from txamqpx.spec.amqp0_9_1 import (
     QueueDeclareOk,
 )
 from txamqpx.spec.base import Method, Request
+from txamqpx.testing import Heard, ScriptedPeer, scripted
 
 ANSWERS = {
     ChannelOpen: ChannelOpenOk(),

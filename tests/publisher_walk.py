@@ -27,12 +27,12 @@ from twisted.python.failure import Failure
 from tests.logged import LoggedErrors
 from tests.model_broker import EXCHANGES, ModelBroker
 from tests.publisher_judge import CONFIRM_TIMEOUT, GATE_TIMEOUT, Judge, Message
-from tests.scripted import End
 from txamqpx.connection import AMQPProtocol
 from txamqpx.errors import Closed, NotPublished
 from txamqpx.params import ConnectionParameters
 from txamqpx.publisher import Publisher
 from txamqpx.publishing.bulk import Summary
+from txamqpx.testing import End
 
 WINDOW = 6
 SIZES = (*[20] * 20, *[5000] * 4, 60_000, 60_000, 120_000)

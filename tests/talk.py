@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 
-from tests.scripted import ScriptedPeer, scripted
 from txamqpx.channel import Channel
 from txamqpx.connection import AMQPProtocol
 from txamqpx.params import ConnectionParameters
@@ -14,6 +14,7 @@ from txamqpx.spec.amqp0_9_1 import (
     ChannelClose,
     QueueDeclare,
 )
+from txamqpx.testing import ScriptedPeer, Wire, scripted
 
 
 class Talk:
@@ -50,3 +51,15 @@ class Silent(ScriptedPeer):
 
     def dataReceived(self, data: bytes) -> None:
         pass
+
+
+class Sink(Protocol):
+    """The other end of a wire for who only needs one: it takes everything and says nothing by itself."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Leave it."""
+
+    def hang_up(self, wire: Wire) -> None:
+        """Close this end."""
+        wire.server.loseConnection()
+        wire.pump()

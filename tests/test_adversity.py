@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from tests.protocol.pair import START
-from tests.scripted import ScriptedPeer, Sink, Wire
+from tests.talk import Sink
 from txamqpx.channel import Channel
 from txamqpx.connection import AMQPProtocol
 from txamqpx.delegates import Delegate
@@ -21,6 +21,7 @@ from txamqpx.errors import AMQPError
 from txamqpx.message import Delivery
 from txamqpx.params import ConnectionParameters
 from txamqpx.spec import amqp0_9_1 as amqp
+from txamqpx.testing import ScriptedPeer, Wire
 
 PARAMETERS = ConnectionParameters(client_properties={"platform": "a test"})
 

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
-from tests.outcomes import Outcome, failure_of, is_pending, success_of
 from tests.talk import Talk
 from txamqpx.errors import (
     AMQPError,
@@ -44,6 +43,7 @@ from txamqpx.spec.amqp0_9_1 import (
     QueueDeclareOk,
 )
 from txamqpx.spec.base import Method, Request
+from txamqpx.testing import Watched, failure_of, is_pending, success_of
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_a_channel_says_what_it_is(talk: Talk) -> None:
 def test_a_number_is_used_again_only_after_close_ok(talk: Talk) -> None:
     peer = talk.peer
     peer.mute = True
-    closed = Outcome(talk.channel.close())
+    closed = Watched(talk.channel.close())
     peer.expect(ChannelClose(200), 1)
     peer.mute = False
     second = peer.open_channel()
@@ -93,7 +93,7 @@ def test_calls_on_a_new_channel_follow_the_request_for_it(talk: Talk) -> None:
 
 @pytest.mark.covers("T-CLS-01", "T-CLS-02")
 def test_closing_is_idempotent_at_every_stage(talk: Talk) -> None:
-    first, second = Outcome(talk.channel.close()), Outcome(talk.channel.close())
+    first, second = Watched(talk.channel.close()), Watched(talk.channel.close())
     assert first.pending
     assert second.pending
     talk.peer.expect(ChannelClose)
@@ -140,7 +140,7 @@ def test_a_reason_that_does_not_fit_is_refused_and_changes_nothing(talk: Talk) -
 def test_when_both_close_at_once_each_is_answered(talk: Talk) -> None:
     peer = talk.peer
     with peer.wire.held():
-        closed = Outcome(talk.channel.close())
+        closed = Watched(talk.channel.close())
         peer.core.channels[1].send(ChannelClose(406, "PRECONDITION_FAILED", 0, 0), "token")
         peer.dataReceived(b"")
     peer.expect(ChannelClose)
@@ -160,7 +160,7 @@ def test_after_our_close_everything_else_is_discarded(talk: Talk) -> None:
     with talk.peer.wire.held():
         talk.peer.deliver(1, "c", 1, b"x" * 200_000)
         talk.peer.wire.server.carry(100_000)  # half of it arrives before the close
-        closed = Outcome(talk.channel.close())
+        closed = Watched(talk.channel.close())
     assert closed.value is None
     assert got == []
 

@@ -6,14 +6,13 @@ from typing import Any, assert_type, get_type_hints
 import pytest
 from twisted.internet.defer import Deferred
 
-from tests.outcomes import success_of
-from tests.scripted import ScriptedPeer, scripted
 from txamqpx.channel import Channel
 from txamqpx.channel_methods import ChannelMethods
 from txamqpx.message import Confirmed, Delivery
 from txamqpx.spec import amqp0_9_1 as amqp
 from txamqpx.spec.base import Method
 from txamqpx.spec.dialect import AMQP_0_9_1
+from txamqpx.testing import ScriptedPeer, scripted, success_of
 
 CALLS: dict[str, tuple[dict[str, Any], Method, Method]] = {
     "access_request": (

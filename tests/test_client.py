@@ -12,8 +12,6 @@ from twisted.logger import LogLevel, capturedLogs
 from zope.interface import implementer
 
 from tests.logged import LoggedErrors
-from tests.outcomes import Outcome, failure_of, is_pending, success_of
-from tests.scripted import ScriptedPeer
 from tests.talk import opened
 from txamqpx.client import LEAST, Client, connect
 from txamqpx.errors import (
@@ -48,6 +46,7 @@ from txamqpx.spec.amqp0_9_1 import (
     QueueDeclareOk,
     QueuePurge,
 )
+from txamqpx.testing import ScriptedPeer, Watched, failure_of, is_pending, success_of
 
 
 @pytest.fixture
@@ -345,7 +344,7 @@ def test_what_does_not_end_in_time_is_named_and_ends_with_the_connection(peer: S
     stuck: Deferred[None] = Deferred()
     client.adopt(Stub(said, "stuck", ended=stuck))  # type: ignore[arg-type]
     client.publishers.append(Stub(said, "publisher", ended=Deferred()))  # type: ignore[arg-type]
-    declared = Outcome(client.queue_declare("q"))
+    declared = Watched(client.queue_declare("q"))
     with capturedLogs() as events:
         closed = client.close(5.0)
         peer.advance(5.0 + 2 * LEAST - 0.1)
@@ -458,7 +457,7 @@ def test_several_brokers_are_tried_in_their_order_until_one_answers(asked: list[
 def test_if_no_broker_answers_the_error_of_each_is_told(asked: list[Place]) -> None:
     clock = Clock()
     places = [Place(asked, fail(ConnectionRefusedError())), Place(asked)]
-    connecting = Outcome(connect(places, reactor=clock))
+    connecting = Watched(connect(places, reactor=clock))
     clock.advance(ConnectionParameters().connection_timeout)
     error = connecting.error(NoBrokerReached)
     assert [type(one) for one in error.errors] == [ConnectionRefused, HandshakeTimeout]

@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from tests.outcomes import Outcome, failure_of, is_pending, success_of
-from tests.scripted import scripted
 from tests.talk import Silent, nothing_is_left, opened
 from txamqpx.connection import FAREWELL
 from txamqpx.delegates import Delegate
@@ -33,6 +31,7 @@ from txamqpx.spec.amqp0_9_1 import (
     QueueDeclare,
     QueueDeclareOk,
 )
+from txamqpx.testing import Watched, failure_of, is_pending, scripted, success_of
 
 
 @pytest.mark.covers("S42", "T-CLS-03", "T-CLS-05", "T-CH-12", "T-HS-10")
@@ -192,7 +191,7 @@ def test_a_close_that_is_not_answered_ends_by_itself() -> None:
 def test_when_both_close_at_once_each_is_answered() -> None:
     peer = opened()
     with peer.wire.held():
-        closing = Outcome(peer.protocol.close())
+        closing = Watched(peer.protocol.close())
         peer.send(0, ConnectionClose(320, "CONNECTION_FORCED", 0, 0))
     peer.expect(ConnectionClose)
     peer.expect(ConnectionCloseOk)
@@ -212,7 +211,7 @@ def test_after_our_close_everything_else_is_discarded() -> None:
     with peer.wire.held():
         peer.deliver(1, "c", 1)
         peer.send(0, ConnectionBlocked("memory"))
-        closing = Outcome(peer.protocol.close())
+        closing = Watched(peer.protocol.close())
     assert closing.value is None
     assert got == []
     nothing_is_left(peer)
@@ -245,10 +244,10 @@ def test_a_reason_that_does_not_fit_is_refused_and_changes_nothing() -> None:
 @pytest.mark.covers("T-CLS-07")
 @pytest.mark.parametrize("hook", ["connection_opened", "connection_blocked", "channel_closed", "unhandled"])
 def test_a_hook_may_close(hook: str) -> None:
-    closes: list[Outcome[None]] = []
+    closes: list[Watched[None]] = []
     delegate: Any = Delegate()
     peer = scripted(delegate)
-    setattr(delegate, hook, lambda *_: closes.append(Outcome(peer.protocol.close())))
+    setattr(delegate, hook, lambda *_: closes.append(Watched(peer.protocol.close())))
     peer.tune()
     peer.send(0, ConnectionOpenOk())
     if hook != "connection_opened":

@@ -5,8 +5,6 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
-from tests.outcomes import Outcome, failure_of, is_pending, success_of
-from tests.scripted import scripted
 from tests.talk import nothing_is_left, opened
 from txamqpx.channel import Channel
 from txamqpx.connection import FAREWELL, AMQPProtocol
@@ -35,6 +33,7 @@ from txamqpx.spec.amqp0_9_1 import (
     ConnectionUpdateSecret,
     ConnectionUpdateSecretOk,
 )
+from txamqpx.testing import Watched, failure_of, is_pending, scripted, success_of
 
 
 @pytest.mark.covers("T-CH-02")
@@ -238,7 +237,7 @@ def test_closing_reads_again() -> None:
     peer = opened()
     peer.protocol.pause_reading()
     peer.protocol.pause_reading("another")
-    closing = Outcome(peer.protocol.close())
+    closing = Watched(peer.protocol.close())
     peer.protocol.pause_reading("too late")
     peer.wire.pump()
     assert closing.value is None
@@ -264,7 +263,7 @@ def test_blocks_close_what_they_use() -> None:
             assert protocol is peer.protocol
             return repr(channel)
 
-    used = Outcome(Deferred.fromCoroutine(use()))
+    used = Watched(Deferred.fromCoroutine(use()))
     peer.expect(ChannelOpen)
     peer.send(1, ChannelOpenOk())
     assert used.value.startswith("<Channel 1")

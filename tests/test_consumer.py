@@ -10,7 +10,6 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from tests.consuming.stage import Stage
 from tests.logged import LoggedErrors
-from tests.outcomes import Outcome, failure_of, is_pending, success_of
 from txamqpx.connection import AMQPProtocol
 from txamqpx.consumer import Consumer
 from txamqpx.consuming import StopConsuming
@@ -38,6 +37,7 @@ from txamqpx.spec.amqp0_9_1 import (
     QueueBind,
     QueueDeclare,
 )
+from txamqpx.testing import Watched, failure_of, is_pending, success_of
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_a_queue_that_is_not_there_fails_the_start_alone(stage: Stage) -> None:
 
 def test_a_start_may_fail_while_it_is_being_cancelled(stage: Stage) -> None:
     consumer = Consumer(stage.client, "nope", ignore)
-    starting = Outcome(consumer.start())
+    starting = Watched(consumer.start())
     cancelling = consumer.cancel()
     stage.listen()
     text = "NOT_FOUND - no queue 'nope' in vhost '/'"
@@ -129,7 +129,7 @@ def test_of_several_queues_the_one_that_is_not_there_is_told(stage: Stage) -> No
 
 
 def test_a_silent_broker_fails_the_start(stage: Stage) -> None:
-    starting = Outcome(stage.client.consume("q", ignore))
+    starting = Watched(stage.client.consume("q", ignore))
     stage.listen()
     stage.peer.advance(stage.peer.protocol.parameters.rpc_timeout)
     starting.error(RPCTimeout)
@@ -396,7 +396,7 @@ def test_a_tag_that_the_broker_has_ended_is_parted_with_properly(stage: Stage) -
     stage.deliver(b"at work", b"waits")
     assert (consumer.at_work, consumer.waiting) == (1, 1)
     stage.asked.clear()
-    closed = Outcome(consumer.closed)
+    closed = Watched(consumer.closed)
     stage.peer.send(1, BasicCancel("ctag-1.1", True))
     stage.listen()
     assert stage.asked == [BasicCancel("ctag-1.1", False)]
@@ -640,7 +640,7 @@ def test_closing_the_client_drains_its_consumers(stage: Stage) -> None:
 def test_a_handler_that_never_ends_does_not_keep_the_client(stage: Stage) -> None:
     consumer = stage.consume(lambda delivery: Deferred())
     stage.deliver(b"1")
-    closed = Outcome(stage.client.close(timeout=10.0))
+    closed = Watched(stage.client.close(timeout=10.0))
     stage.agree()
     stage.advance(9)
     assert closed.value is None

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from tests.outcomes import Outcome, failure_of, success_of
 from tests.talk import Talk
 from txamqpx.errors import (
     AlreadySettled,
@@ -35,6 +34,7 @@ from txamqpx.spec.amqp0_9_1 import (
     ChannelClose,
     ConnectionClose,
 )
+from txamqpx.testing import Watched, failure_of, success_of
 
 
 @pytest.fixture
@@ -122,12 +122,12 @@ def test_cancelling_a_consumer(talk: Talk) -> None:
 
 @pytest.mark.covers("T-CLS-07")
 def test_a_publish_and_a_close_inside_a_consumer(talk: Talk) -> None:
-    closes: list[Outcome[None]] = []
+    closes: list[Watched[None]] = []
 
     def handler(delivery: Delivery) -> None:
         delivery.ack()
         talk.channel.basic_publish(delivery.body, routing_key="next")
-        closes.append(Outcome(talk.channel.close()))
+        closes.append(Watched(talk.channel.close()))
 
     talk.channel.basic_consume("q", handler, consumer_tag="c")
     talk.peer.expect(BasicConsume)
@@ -207,6 +207,6 @@ def test_what_waits_for_a_message_ends_with_the_connection(talk: Talk) -> None:
     with talk.peer.wire.held():  # what came before the end is delivered before the end is told
         talk.peer.deliver(1, "c", 1, b"last")
         talk.peer.send(0, ConnectionClose(320, "CONNECTION_FORCED", 0, 0))
-        told = Outcome(closed.addCallback(lambda reason: (list(got), type(reason))))
+        told = Watched(closed.addCallback(lambda reason: (list(got), type(reason))))
     assert told.value == ([b"last"], ConnectionForced)
     failure_of(getting, ConnectionForced)

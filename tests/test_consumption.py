@@ -8,9 +8,9 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from tests.consuming.stage import Stage
-from tests.outcomes import failure_of, success_of
 from txamqpx.errors import ConnectionClosed, NotPublished
 from txamqpx.message import Delivery
+from txamqpx.testing import failure_of, success_of
 
 
 def ignore(delivery: Delivery) -> None:

@@ -6,8 +6,6 @@ from typing import Any
 import pytest
 from twisted.logger import LogLevel, capturedLogs
 
-from tests.outcomes import Outcome, failure_of, is_pending, success_of
-from tests.scripted import ScriptedPeer
 from tests.talk import opened
 from txamqpx.client import Client
 from txamqpx.declaration import MOST_WARNINGS
@@ -44,6 +42,7 @@ from txamqpx.spec.amqp0_9_1 import (
     QueueUnbindOk,
 )
 from txamqpx.spec.base import Method
+from txamqpx.testing import ScriptedPeer, Watched, failure_of, is_pending, success_of
 from txamqpx.topology import Binding, Exchange, Queue, Topology
 
 TABLE = {"x-match": "any"}
@@ -276,7 +275,7 @@ def test_of_a_topology_all_is_made_that_can_be_and_each_error_is_told(
     peer: ScriptedPeer, client: Client
 ) -> None:
     topology = Topology(Exchange("x"), Queue("q"), Queue("p"))
-    declared = Outcome(client.declare(topology))
+    declared = Watched(client.declare(topology))
     sent: list[tuple[int, Method]] = []
     for _ in range(2):
         number = peer.expect(ChannelOpen).channel

@@ -9,11 +9,11 @@ from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks
 from tests.consuming.log import listening
 from tests.consuming.stage import Stage
 from tests.logged import LoggedErrors
-from tests.outcomes import Outcome, failure_of, is_pending, success_of
 from txamqpx.deliveries import Deliveries
 from txamqpx.errors import ConnectionLost, ConsumerCancelled, NotFound
 from txamqpx.message import Delivery
 from txamqpx.spec.amqp0_9_1 import BasicCancel, BasicQosOk, ChannelClose, ChannelOpenOk
+from txamqpx.testing import Watched, failure_of, is_pending, success_of
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ async def bodies(source: Deliveries, stop: bytes = b"") -> list[bytes]:
 
 def test_a_loop_takes_one_after_another(stage: Stage) -> None:
     source = deliveries(stage)
-    taken = Outcome(Deferred.fromCoroutine(bodies(source, b"3")))
+    taken = Watched(Deferred.fromCoroutine(bodies(source, b"3")))
     stage.deliver(b"1")
     stage.deliver(b"2", b"3", b"4")
     assert taken.value == [b"1", b"2", b"3"]
@@ -56,7 +56,7 @@ def test_generators_take_them_too(stage: Stage) -> None:
         second = yield source.get()
         return [first.body, second.body]
 
-    taken = Outcome(take_two())
+    taken = Watched(take_two())
     stage.deliver(b"1", b"2")
     assert taken.value == [b"1", b"2"]
 
@@ -98,7 +98,7 @@ async def looped(source: Deliveries) -> None:
 
 
 def test_a_block_is_left_where_the_consumer_never_started(stage: Stage) -> None:
-    loop = Outcome(Deferred.fromCoroutine(looped(stage.client.deliveries("nope"))))
+    loop = Watched(Deferred.fromCoroutine(looped(stage.client.deliveries("nope"))))
     stage.listen()
     text = "NOT_FOUND - no queue 'nope' in vhost '/'"
     stage.answer(ChannelOpenOk(), BasicQosOk(), ChannelClose(404, text, 60, 20))
@@ -129,7 +129,7 @@ def test_the_loop_ends_with_the_brokers_cancel(stage: Stage) -> None:
 @pytest.mark.covers("S60", "S34")
 def test_the_loop_ends_with_the_connection(stage: Stage) -> None:
     source = deliveries(stage)
-    waiting = Outcome(Deferred.fromCoroutine(bodies(source)))
+    waiting = Watched(Deferred.fromCoroutine(bodies(source)))
     stage.peer.hang_up()
     waiting.error(ConnectionLost)
     failure_of(source.get(), ConnectionLost)
@@ -201,7 +201,7 @@ async def one_turn(source: Deliveries) -> bytes:
 
 def test_a_block_gives_back_what_was_not_taken(stage: Stage) -> None:
     source = deliveries(stage)
-    done = Outcome(Deferred.fromCoroutine(one_turn(source)))
+    done = Watched(Deferred.fromCoroutine(one_turn(source)))
     stage.deliver(b"1", b"2")
     stage.advance(0.1)
     assert done.value == b"1"
@@ -212,7 +212,7 @@ def test_a_block_gives_back_what_was_not_taken(stage: Stage) -> None:
 def test_a_block_without_acks_says_what_it_loses(stage: Stage) -> None:
     with listening() as ear:
         source = deliveries(stage, ack="none")
-        done = Outcome(Deferred.fromCoroutine(one_turn(source)))
+        done = Watched(Deferred.fromCoroutine(one_turn(source)))
         stage.deliver(b"1", b"2", b"3")
         stage.advance(0.1)
     assert done.value == b"1"

@@ -7,8 +7,6 @@ import pytest
 from twisted.internet.defer import AlreadyCalledError, CancelledError, Deferred, fail, succeed
 
 from tests.logged import LoggedErrors
-from tests.outcomes import Outcome, failure_of, is_pending, success_of
-from tests.scripted import ScriptedPeer, scripted
 from txamqpx.channel import Channel
 from txamqpx.delegates import Delegate
 from txamqpx.errors import AMQPError, ConnectionForced, Nacked, NoRoute, NotFound, RPCTimeout
@@ -36,6 +34,7 @@ from txamqpx.spec.amqp0_9_1 import (
     QueueDeclare,
     QueueDeclareOk,
 )
+from txamqpx.testing import ScriptedPeer, Watched, failure_of, is_pending, scripted, success_of
 
 
 class Diary(Delegate):
@@ -384,7 +383,7 @@ def test_a_late_answer_after_the_channel_was_closed_by_a_callback_harms_nobody()
     peer.open()
     channel = peer.open_channel()
     declared = channel.queue_declare("x")
-    closed = Outcome(declared.addCallback(lambda _: channel.close()))
+    closed = Watched(declared.addCallback(lambda _: channel.close()))
     getting, consuming = channel.basic_get("q"), channel.basic_consume("q", consumer_tag="c")
     for late in (getting, consuming):
         late.cancel()
@@ -422,7 +421,7 @@ def test_who_fires_the_deferred_of_a_publish_hurts_no_neighbour(
     peer.open()
     channel = peer.open_channel(confirm=True)
     published = [channel.basic_publish(b"%d" % number, routing_key="k") for number in range(3)]
-    outcomes = [Outcome(one) for one in published]
+    outcomes = [Watched(one) for one in published]
     published[1].callback(None)
     peer.send(1, word)
     assert not any(outcome.pending for outcome in outcomes)

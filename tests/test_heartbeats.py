@@ -6,8 +6,6 @@ from itertools import cycle
 
 import pytest
 
-from tests.outcomes import failure_of, is_pending, success_of
-from tests.scripted import scripted
 from tests.talk import nothing_is_left, opened
 from txamqpx.errors import (
     HeartbeatTimeout,
@@ -22,6 +20,7 @@ from txamqpx.spec.amqp0_9_1 import (
     QueueDeclare,
     QueueDeclareOk,
 )
+from txamqpx.testing import failure_of, is_pending, scripted, success_of
 
 
 @pytest.mark.covers("T-HB-01", "T-HB-05")

@@ -5,8 +5,6 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from tests.outcomes import failure_of, success_of
-from tests.scripted import ScriptedPeer, scripted
 from tests.talk import opened
 from txamqpx.errors import ConnectionClosed, ConnectionLost
 from txamqpx.lanes import KEPT, MOST, Lane, Lanes
@@ -24,6 +22,7 @@ from txamqpx.spec.amqp0_9_1 import (
     QueueDeclare,
     QueueDeclareOk,
 )
+from txamqpx.testing import ScriptedPeer, failure_of, scripted, success_of
 
 
 @pytest.fixture

@@ -52,6 +52,7 @@ RANKS = {
     "txamqpx.transaction": 6,
     "txamqpx.blocking": 7,
     "txamqpx.broker": 7,
+    "txamqpx.testing": 8,
 }
 """Each module's rank, or that of the package it lives in. The root is above all of them."""
 

@@ -9,9 +9,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from tests.outcomes import Outcome, failure_of, is_pending, success_of
 from tests.protocol.pair import OPEN_OK, START, TUNE, deliver, say
-from tests.scripted import ScriptedPeer, scripted
 from txamqpx.connection import FAREWELL, AMQPProtocol
 from txamqpx.errors import (
     AMQPError,
@@ -29,6 +27,7 @@ from txamqpx.params import ConnectionParameters
 from txamqpx.protocol.frames import BODY, HEADER, HEARTBEAT, HEARTBEAT_FRAME, METHOD, Silent, frame
 from txamqpx.spec import amqp0_9_1 as amqp
 from txamqpx.spec.wire import RawTimestamp
+from txamqpx.testing import ScriptedPeer, Watched, failure_of, is_pending, scripted, success_of
 
 
 def method(name: str, arguments: bytes, channel: int = 1) -> bytes:
@@ -145,7 +144,7 @@ class Talk:
         self.opening: Deferred[Any] = self.peer.protocol.open_channel()
         self.closed = [self.channel.when_closed(), self.plain.when_closed()]
         self.outcomes = [
-            Outcome(deferred) for deferred in (self.published, *self.calls, self.opening, *self.closed)
+            Watched(deferred) for deferred in (self.published, *self.calls, self.opening, *self.closed)
         ]
         self.peer.wire.pump()
         self.peer.heard.clear()
@@ -393,7 +392,7 @@ def test_challenges_without_end_end() -> None:
     peer = raw()
     opening = peer.protocol.when_open()
     peer.write(START + say(amqp.ConnectionSecure(b"who are you?"), 0) * 1000)
-    error = Outcome(opening).failures[0].value
+    error = Watched(opening).failures[0].value
     assert isinstance(error, AMQPError)
     assert "PLAIN knows none" in str(error)
     peer.advance(FAREWELL)

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.scripted import ScriptedPeer, scripted
 from txamqpx.channel import Channel
 from txamqpx.errors import AlreadySettled, DecodeError
 from txamqpx.message import Confirmed, Delivery, ReturnedMessage, Settlement
@@ -18,6 +17,7 @@ from txamqpx.spec.amqp0_9_1 import (
     BasicReject,
     ChannelClose,
 )
+from txamqpx.testing import ScriptedPeer, scripted
 
 
 class Consumer:

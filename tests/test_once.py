@@ -3,15 +3,15 @@ from __future__ import annotations
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
-from tests.outcomes import Outcome, failure_of, success_of
 from txamqpx.errors import ConnectError, ConnectionLost, HandshakeTimeout, NotFound
 from txamqpx.once import AlreadyFired, Once
+from txamqpx.testing import Watched, failure_of, success_of
 
 
 @pytest.mark.covers("S62")
 def test_every_waiter_gets_the_result_before_and_after_it_happens() -> None:
     once: Once[int] = Once()
-    first, second = Outcome(once.wait()), Outcome(once.wait())
+    first, second = Watched(once.wait()), Watched(once.wait())
     assert first.pending
     once.fire(7)
     assert (first.value, second.value, success_of(once.wait())) == (7, 7, 7)
@@ -20,7 +20,7 @@ def test_every_waiter_gets_the_result_before_and_after_it_happens() -> None:
 def test_none_is_a_result() -> None:
     once: Once[None] = Once()
     once.fire(None)
-    assert Outcome(once.wait()).values == [None]
+    assert Watched(once.wait()).values == [None]
 
 
 @pytest.mark.covers("S62")
@@ -41,7 +41,7 @@ def test_what_one_waiter_does_hurts_no_other() -> None:
     careless = once.wait()
     careless.addCallback(lambda _: 1 / 0)
     impatient = once.wait()
-    patient = Outcome(once.wait())
+    patient = Watched(once.wait())
     impatient.cancel()
     failure_of(impatient, CancelledError)
     once.fire(3)

@@ -10,8 +10,6 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from tests.outcomes import failure_of, is_pending, success_of
-from tests.scripted import ScriptedPeer, scripted
 from tests.talk import Silent, nothing_is_left, opened
 from txamqpx.connection import AMQPClientFactory, AMQPProtocol
 from txamqpx.delegates import Delegate
@@ -39,6 +37,7 @@ from txamqpx.spec.amqp0_9_1 import (
     ConnectionTune,
     ConnectionTuneOk,
 )
+from txamqpx.testing import ScriptedPeer, failure_of, is_pending, scripted, success_of
 
 
 @pytest.mark.covers("T01", "T12")

@@ -9,8 +9,6 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.python import threadable
 
 from tests.ordering_model import Model
-from tests.outcomes import Outcome, failure_of, is_pending, success_of
-from tests.scripted import ScriptedPeer
 from tests.talk import opened
 from txamqpx.errors import (
     ConnectionForced,
@@ -45,6 +43,7 @@ from txamqpx.spec.amqp0_9_1 import (
     QueueUnbind,
 )
 from txamqpx.spec.base import Method, Request
+from txamqpx.testing import ScriptedPeer, Watched, failure_of, is_pending, success_of
 
 Q = ("queue", "q")
 X, Y = ("exchange", "x"), ("exchange", "y")
@@ -228,7 +227,7 @@ def test_an_error_hits_the_call_that_it_is_about_and_nobody_hears_of_the_others_
         *(QueueDeclare("a"), QueueDeclare("q")),
         *(QueueBind("q", "x"), QueueDeclare("b")),
     ]
-    answers = [Outcome(operations.call(call)) for call in calls]
+    answers = [Watched(operations.call(call)) for call in calls]
     on_fresh_channel(peer, calls[0])
     for call in calls[1:]:
         peer.expect(call, 1)
@@ -274,7 +273,7 @@ def test_each_of_many_that_fail_gets_its_own_error(peer: ScriptedPeer) -> None:
 
 def test_where_the_broker_blames_nobody_each_call_has_a_few_chances(peer: ScriptedPeer) -> None:
     operations = Operations(peer.protocol, channels=1)
-    answers = [Outcome(operations.call(QueueDeclare(name))) for name in ("a", "b")]
+    answers = [Watched(operations.call(QueueDeclare(name))) for name in ("a", "b")]
     for chance in range(1, SECOND_CHANCES + 2):
         on_fresh_channel(peer, QueueDeclare("a"))
         peer.expect(QueueDeclare("b"), chance)
@@ -379,7 +378,7 @@ def test_the_answer_to_a_call_that_was_given_up_is_swallowed_and_may_be_undone(
 
 def test_a_call_that_was_given_up_is_not_sent_again(peer: ScriptedPeer) -> None:
     operations = Operations(peer.protocol, channels=1)
-    failing = Outcome(operations.call(QueueDeclare("a")))
+    failing = Watched(operations.call(QueueDeclare("a")))
     given_up = operations.call(QueueDeclare("b"))
     on_fresh_channel(peer, QueueDeclare("a"))
     peer.expect(QueueDeclare("b"))
@@ -394,8 +393,8 @@ def test_a_call_that_was_given_up_is_not_sent_again(peer: ScriptedPeer) -> None:
 @pytest.mark.covers("T-CH-06")
 def test_time_runs_from_the_call_whether_it_was_sent_or_not(peer: ScriptedPeer) -> None:
     operations = Operations(peer.protocol, lambda footprint: Deferred() if footprint.writes else None)
-    waiting = Outcome(operations.call(QueueDeclare("q")))
-    sent = Outcome(operations.call(QueueDeclare("p", passive=True), timeout=3.0))
+    waiting = Watched(operations.call(QueueDeclare("q")))
+    sent = Watched(operations.call(QueueDeclare("p", passive=True), timeout=3.0))
     peer.advance(2.9)
     assert sent.pending
     peer.advance(0.2)
@@ -471,7 +470,7 @@ def test_what_does_not_heed_its_cancelling_keeps_its_turn_until_its_time_is_over
     inner[0].callback(None)
     busy.append(operations.busy)
     assert busy == [True, False]
-    outcome = Outcome(operations.run(begin, Footprint((Q,)), name="something", timeout=1.0))
+    outcome = Watched(operations.run(begin, Footprint((Q,)), name="something", timeout=1.0))
     peer.advance(1.1)
     assert cancelled == [None, None]
     assert outcome.error(RPCTimeout).operation == "something"
@@ -482,7 +481,7 @@ def test_what_does_not_heed_its_cancelling_keeps_its_turn_until_its_time_is_over
 def test_a_call_without_an_answer_holds_up_what_comes_after_it_until_its_time_is_over(
     peer: ScriptedPeer, operations: Operations
 ) -> None:
-    stuck = Outcome(operations.call(QueueDeclare("q"), timeout=3.0))
+    stuck = Watched(operations.call(QueueDeclare("q"), timeout=3.0))
     given_up = operations.call(QueueDeclare("p"), timeout=4.0)
     given_up.cancel()
     failure_of(given_up, CancelledError)

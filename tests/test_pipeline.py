@@ -5,10 +5,8 @@ from typing import Any
 import pytest
 from twisted.internet.defer import succeed
 
-from tests.consuming.pool import Pool
 from tests.consuming.stage import Stage
 from tests.logged import LoggedErrors
-from tests.outcomes import failure_of, is_pending, success_of
 from txamqpx.consuming.settlement import Reject
 from txamqpx.errors import EncodeError, NotFound
 from txamqpx.message import Delivery
@@ -22,6 +20,7 @@ from txamqpx.spec.amqp0_9_1 import (
     ChannelClose,
     ChannelOpenOk,
 )
+from txamqpx.testing import HandPool, failure_of, is_pending, success_of
 
 
 @pytest.fixture
@@ -235,8 +234,8 @@ def test_a_transform_is_whatever_can_be_called(stage: Stage) -> None:
         stage.client.pipe("q", wrong, "there")
 
 
-def test_a_transform_may_run_in_a_thread(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    pool = Pool.joined(stage.peer.clock, monkeypatch)
+def test_a_transform_may_run_in_a_thread(stage: Stage) -> None:
+    pool = HandPool(stage.peer.clock)
     pipe(stage, lambda delivery: None, thread=True)
     stage.deliver(b"1")
     assert stage.take_settled() == []

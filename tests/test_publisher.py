@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
-from tests.outcomes import Outcome, failure_of, is_pending, success_of
 from tests.publishing.press import Press, tag_of
 from txamqpx.errors import (
     ConfirmTimeout,
@@ -30,6 +29,7 @@ from txamqpx.spec.amqp0_9_1 import (
     ChannelClose,
     ChannelCloseOk,
 )
+from txamqpx.testing import Watched, failure_of, is_pending, success_of
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def test_one_who_logged_in_by_certificate_may_be_anybody() -> None:
     press = Press()
     press.protocol.parameters = type(press.protocol.parameters)(mechanism="EXTERNAL")
     certified = type(press.publisher)(press)
-    Outcome(certified.publish(b"0"))
+    Watched(certified.publish(b"0"))
     press.open()
     press.take(b"0")
     press.ack()
@@ -229,7 +229,7 @@ def test_confirms_may_come_in_any_order_and_for_several(press: Press) -> None:
 @pytest.mark.covers("S87", "L04", "T-CLS-07")
 def test_a_callback_may_publish_and_may_fail(press: Press) -> None:
     press.prove()
-    chained: list[Outcome[Confirmed | None]] = []
+    chained: list[Watched[Confirmed | None]] = []
 
     def again(_: object) -> None:
         chained.append(press.publish(b"2"))
@@ -398,7 +398,7 @@ def test_what_has_no_outcome_by_then_is_told_so(press: Press, timeout: float) ->
     press.prove()
     sent = press.publish(b"1")
     waiting = press.publish(b"2", exchange="new")
-    flushed = Outcome(press.publisher.flush())
+    flushed = Watched(press.publisher.flush())
     press.take(b"1")
     closed = press.publisher.close(timeout)
     clock = press.peer.clock

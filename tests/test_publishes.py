@@ -8,7 +8,6 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from tests.outcomes import Outcome, failure_of, is_pending, success_of
 from tests.talk import Talk
 from txamqpx.errors import (
     AMQPError,
@@ -31,6 +30,7 @@ from txamqpx.spec.amqp0_9_1 import (
     ConnectionBlocked,
     ConnectionUnblocked,
 )
+from txamqpx.testing import Watched, failure_of, is_pending, success_of
 
 
 @pytest.fixture
@@ -149,10 +149,10 @@ def test_what_waits_in_front_of_our_own_close_is_written_so_its_outcome_is_unkno
 @pytest.mark.covers("T-CLS-07")
 def test_a_publish_inside_a_confirm_and_a_close_inside_a_failure(confirming: Talk) -> None:
     channel, peer = confirming.channel, confirming.peer
-    second: list[Outcome[Any]] = []
+    second: list[Watched[Any]] = []
 
     def publish_again(_: object) -> None:
-        second.append(Outcome(channel.basic_publish(b"2")))
+        second.append(Watched(channel.basic_publish(b"2")))
 
     channel.basic_publish(b"1").addCallback(publish_again)
     peer.expect(BasicPublish)
@@ -161,11 +161,11 @@ def test_a_publish_inside_a_confirm_and_a_close_inside_a_failure(confirming: Tal
     peer.send(1, BasicAck(2))
     assert isinstance(second[0].value, Confirmed)
 
-    closes: list[Outcome[None]] = []
+    closes: list[Watched[None]] = []
 
     def close(failure: Failure) -> None:
-        closes.append(Outcome(channel.close()))
-        closes.append(Outcome(peer.protocol.close()))
+        closes.append(Watched(channel.close()))
+        closes.append(Watched(peer.protocol.close()))
 
     failing = [channel.queue_declare("q").addErrback(close) for _ in range(3)]
     peer.wire.pump()
@@ -181,9 +181,9 @@ def test_waiting_for_the_confirms_of_what_was_published_so_far(confirming: Talk)
     channel, peer = confirming.channel, confirming.peer
     assert success_of(channel.wait_for_confirms()) is None
     published: list[Deferred[Any]] = [channel.basic_publish(b"%d" % number) for number in range(3)]
-    so_far = Outcome(channel.wait_for_confirms())
+    so_far = Watched(channel.wait_for_confirms())
     published.append(channel.basic_publish(b"later"))
-    all_of_it = Outcome(channel.wait_for_confirms())
+    all_of_it = Watched(channel.wait_for_confirms())
     peer.wire.pump()
     peer.send(1, BasicAck(3))
     peer.send(1, BasicNack(1))

@@ -9,12 +9,12 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from tests.consuming.stage import Stage
-from tests.outcomes import failure_of, success_of
 from txamqpx.client import Client
 from txamqpx.errors import TopologyError
 from txamqpx.queue_types import MOST, QueueTypes
 from txamqpx.server import ServerFacts
 from txamqpx.spec.amqp0_9_1 import BasicCancel, QueueDeclare, QueueDelete, QueuePurge
+from txamqpx.testing import failure_of, success_of
 from txamqpx.topology import Queue, Topology
 
 RABBITMQ = ServerFacts.from_properties({"product": "RabbitMQ", "version": "4.3.0"})

@@ -14,13 +14,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tests.logged import LoggedErrors
-from tests.outcomes import Outcome
 from tests.protocol.pair import OPEN_OK, START, TUNE, say
-from tests.scripted import ScriptedPeer, Sink, Wire, scripted
+from tests.talk import Sink
 from txamqpx.connection import AMQPClientFactory, AMQPProtocol
 from txamqpx.delegates import Delegate
 from txamqpx.params import ConnectionParameters
 from txamqpx.spec import amqp0_9_1 as amqp
+from txamqpx.testing import ScriptedPeer, Watched, Wire, scripted
 
 CANARY = "tweety7canary"
 
@@ -82,7 +82,7 @@ class Wired:
             username="guest", password=CANARY, connection_timeout=5.0, **parameters
         )
         self.protocol = AMQPProtocol(self.parameters, None, self.clock)
-        self.opening, self.closed = Outcome(self.protocol.when_open()), Outcome(self.protocol.when_closed())
+        self.opening, self.closed = Watched(self.protocol.when_open()), Watched(self.protocol.when_closed())
         self.sink = Sink()
         self.wire = Wire(self.protocol, self.sink, self.clock)
         self.wire.pump()
@@ -149,7 +149,7 @@ def test_a_login_that_does_not_fit_a_frame_is_not_shown() -> None:
     secret = CANARY * 1000
     clock = Clock()
     protocol = AMQPProtocol(ConnectionParameters(password=secret), None, clock)
-    opening = Outcome(protocol.when_open())
+    opening = Watched(protocol.when_open())
     wire = Wire(protocol, Sink(), clock)
     wire.server.write(START)
     wire.pump()
@@ -184,7 +184,7 @@ def test_a_fresh_secret_is_shown_by_no_refusal_and_no_end() -> None:
     said.append(repr(peer.protocol.core.waiting))
     peer.wire.pump()
     peer.hang_up()
-    (failure,) = Outcome(waiting).failures
+    (failure,) = Watched(waiting).failures
     assert failure.value is not None
     said += [shown_by(failure.value), failure.getTraceback(detail="verbose")]
     fresh = AMQPProtocol(ConnectionParameters(password=CANARY))

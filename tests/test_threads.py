@@ -8,7 +8,6 @@ from threading import Thread
 import pytest
 from twisted.python import threadable
 
-from tests.outcomes import is_pending, success_of
 from tests.talk import Talk
 from txamqpx.message import Delivery
 from txamqpx.spec.amqp0_9_1 import (
@@ -19,6 +18,7 @@ from txamqpx.spec.amqp0_9_1 import (
     QueueDeclareOk,
 )
 from txamqpx.spec.wire import encode_short_string
+from txamqpx.testing import is_pending, success_of
 
 
 @pytest.fixture

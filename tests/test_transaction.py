@@ -6,8 +6,6 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
-from tests.outcomes import Outcome, failure_of, is_pending, success_of
-from tests.scripted import ScriptedPeer
 from tests.talk import opened
 from txamqpx.client import Client
 from txamqpx.errors import (
@@ -39,6 +37,7 @@ from txamqpx.spec.amqp0_9_1 import (
     TxSelect,
     TxSelectOk,
 )
+from txamqpx.testing import ScriptedPeer, Watched, failure_of, is_pending, success_of
 from txamqpx.transaction import Transaction
 
 
@@ -309,7 +308,7 @@ def test_it_begins_once(tx: Transaction) -> None:
 
 
 def test_one_that_cannot_begin_leaves_nothing_behind(peer: ScriptedPeer, client: Client) -> None:
-    begun = Outcome(client.transaction().begin())
+    begun = Watched(client.transaction().begin())
     peer.expect(ChannelOpen)
     peer.send(1, ChannelOpenOk())
     peer.expect(TxSelect)

@@ -14,9 +14,9 @@ from twisted.python import threadable
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from tests.outcomes import Outcome, failure_of, success_of
 from txamqpx.errors import NotPublished
 from txamqpx.protocol.outbox import HIGH_WATER, Outbox
+from txamqpx.testing import Watched, failure_of, success_of
 from txamqpx.writer import MANY, MAX_IN_TRANSPORT, Writer
 
 
@@ -162,7 +162,7 @@ def test_who_waits_is_told_when_enough_was_taken() -> None:
     success_of(desk.writer.when_writable())
     while desk.outbox.size <= HIGH_WATER:
         desk.outbox.append(b"x" * 10_000)
-    waiters = [Outcome(desk.writer.when_writable()) for _ in range(3)]
+    waiters = [Watched(desk.writer.when_writable()) for _ in range(3)]
     assert [desk.writer.writable, *(waiter.pending for waiter in waiters)] == [False, True, True, True]
     desk.clock.advance(0)
     assert desk.writer.writable
@@ -177,8 +177,8 @@ def test_who_fills_it_up_again_makes_the_others_wait_on() -> None:
     def fill(_: object) -> None:
         desk.outbox.append(full)
 
-    first = Outcome(desk.writer.when_writable().addCallback(fill))
-    second = Outcome(desk.writer.when_writable())
+    first = Watched(desk.writer.when_writable().addCallback(fill))
+    second = Watched(desk.writer.when_writable())
     desk.writer.flush()
     assert not first.pending
     assert second.pending

@@ -6,8 +6,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tests.outcomes import success_of
-from tests.scripted import Heard, ScriptedPeer, scripted
 from txamqpx.client import Client
 from txamqpx.consumer import Consumer
 from txamqpx.spec.amqp0_9_1 import (
@@ -44,6 +42,7 @@ from txamqpx.spec.amqp0_9_1 import (
     TxSelectOk,
 )
 from txamqpx.spec.base import Method
+from txamqpx.testing import Heard, ScriptedPeer, scripted, success_of
 
 ANSWERS: dict[type[Method], Callable[[Any], Method]] = {
     ChannelOpen: lambda method: ChannelOpenOk(),

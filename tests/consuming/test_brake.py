@@ -7,10 +7,10 @@ from twisted.internet.defer import Deferred
 
 from tests.consuming.log import listening
 from tests.consuming.stage import Stage
-from tests.outcomes import success_of
 from txamqpx.consumer import Consumer
 from txamqpx.consuming import brake
 from txamqpx.message import Delivery
+from txamqpx.testing import success_of
 
 
 class Work:

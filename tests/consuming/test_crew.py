@@ -9,11 +9,11 @@ from twisted.internet.defer import CancelledError, Deferred, fail, inlineCallbac
 from tests.consuming.log import listening
 from tests.consuming.stage import Stage
 from tests.logged import LoggedErrors
-from tests.outcomes import Outcome, is_pending, success_of
 from txamqpx.consuming.settlement import Drop, Reject, Requeue, RetryLater, StopConsuming
 from txamqpx.consuming.settlement import Outcome as Became
 from txamqpx.errors import AlreadySettled
 from txamqpx.message import Delivery, Settlement
+from txamqpx.testing import Watched, is_pending, success_of
 
 
 class Work:
@@ -406,7 +406,7 @@ def test_who_does_not_finish_in_time_is_cancelled_and_his_message_given_back(
     }
     consumer = stage.consume(lambda delivery: kinds[delivery.body](delivery), concurrency=4)
     stage.deliver(*kinds)
-    cancelled = Outcome(consumer.cancel(timeout=5.0))
+    cancelled = Watched(consumer.cancel(timeout=5.0))
     stage.advance(4.9)
     assert stage.settled == []
     assert cancelled.pending

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 
 from tests.consuming.stage import Stage
-from tests.outcomes import success_of
 from txamqpx.consumer import Consumer
 from txamqpx.consuming.subscription import Subscription
 from txamqpx.message import Delivery
+from txamqpx.testing import success_of
 
 
 def ignore(delivery: Delivery) -> None:

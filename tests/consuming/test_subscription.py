@@ -3,9 +3,9 @@ from __future__ import annotations
 from twisted.internet.defer import CancelledError, Deferred
 
 from tests.consuming.stage import Stage
-from tests.outcomes import failure_of, is_pending, success_of
 from txamqpx.consuming.subscription import Subscription
 from txamqpx.message import Delivery
+from txamqpx.testing import failure_of, is_pending, success_of
 
 
 def test_it_remembers_the_tags_of_the_past() -> None:

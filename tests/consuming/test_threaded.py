@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from tests.consuming.pool import Pool
 from tests.consuming.stage import Stage
 from tests.logged import LoggedErrors
 from txamqpx.consuming import threaded
@@ -16,6 +15,7 @@ from txamqpx.consuming.settlement import Drop
 from txamqpx.consuming.threaded import ThreadDelivery
 from txamqpx.errors import AlreadySettled
 from txamqpx.message import Delivery, Settlement
+from txamqpx.testing import HandPool
 
 
 @pytest.fixture
@@ -24,12 +24,12 @@ def stage() -> Stage:
 
 
 @pytest.fixture
-def pool(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Pool:
-    return Pool.joined(stage.peer.clock, monkeypatch)
+def pool(stage: Stage) -> HandPool:
+    return HandPool(stage.peer.clock)
 
 
 @pytest.mark.covers("S89", "L08")
-def test_a_threads_end_acks_as_any_other(stage: Stage, pool: Pool, logged_errors: LoggedErrors) -> None:
+def test_a_threads_end_acks_as_any_other(stage: Stage, pool: HandPool, logged_errors: LoggedErrors) -> None:
     def handle(delivery: Delivery) -> None:
         assert delivery.properties.type is None
         if delivery.body == b"drop":
@@ -48,7 +48,7 @@ def test_a_threads_end_acks_as_any_other(stage: Stage, pool: Pool, logged_errors
 
 
 @pytest.mark.covers("L08")
-def test_what_a_thread_settles_is_settled_by_the_reactor(stage: Stage, pool: Pool) -> None:
+def test_what_a_thread_settles_is_settled_by_the_reactor(stage: Stage, pool: HandPool) -> None:
     results: list[Any] = []
     how: list[Callable[[ThreadDelivery], Settlement]] = [
         lambda delivery: delivery.ack(),
@@ -80,7 +80,7 @@ def test_what_a_thread_settles_is_settled_by_the_reactor(stage: Stage, pool: Poo
     ]
 
 
-def test_a_thread_may_take_a_batch(stage: Stage, pool: Pool) -> None:
+def test_a_thread_may_take_a_batch(stage: Stage, pool: HandPool) -> None:
     def handle(bundle: Bundle) -> None:
         bundle.fail(1, Drop())
         bundle[2].release()
@@ -92,7 +92,7 @@ def test_a_thread_may_take_a_batch(stage: Stage, pool: Pool) -> None:
 
 
 @pytest.mark.covers("S91", "T-ACK-08")
-def test_a_thread_that_does_not_end_in_time_settles_nothing_any_more(stage: Stage, pool: Pool) -> None:
+def test_a_thread_that_does_not_end_in_time_settles_nothing_any_more(stage: Stage, pool: HandPool) -> None:
     results: list[Settlement] = []
     consumer = stage.consume(lambda delivery: results.append(delivery.ack()), thread=True)
     stage.deliver(b"1")
@@ -106,7 +106,7 @@ def test_a_thread_that_does_not_end_in_time_settles_nothing_any_more(stage: Stag
 
 
 def test_a_thread_does_not_wait_for_a_reactor_that_has_ended(
-    stage: Stage, pool: Pool, monkeypatch: pytest.MonkeyPatch
+    stage: Stage, pool: HandPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[Settlement] = []
     stage.consume(lambda delivery: told.append(delivery.ack()), ack="manual", thread=True)
@@ -123,7 +123,7 @@ def test_a_thread_does_not_wait_for_a_reactor_that_has_ended(
 
 
 def test_a_thread_waits_for_a_reactor_that_is_busy(
-    stage: Stage, pool: Pool, monkeypatch: pytest.MonkeyPatch
+    stage: Stage, pool: HandPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[Settlement] = []
     stage.consume(lambda delivery: told.append(delivery.ack()), ack="manual", thread=True)
@@ -144,7 +144,7 @@ def test_a_thread_waits_for_a_reactor_that_is_busy(
     assert stage.take_settled() == [("ack", 1)]
 
 
-def test_a_coroutine_function_is_no_handler_for_a_thread(stage: Stage, pool: Pool) -> None:
+def test_a_coroutine_function_is_no_handler_for_a_thread(stage: Stage, pool: HandPool) -> None:
     async def handle(delivery: Delivery) -> None:
         raise AssertionError("no thread runs it")
 
@@ -154,7 +154,7 @@ def test_a_coroutine_function_is_no_handler_for_a_thread(stage: Stage, pool: Poo
 
 @pytest.mark.parametrize("kind", ["coroutine", "Deferred"])
 def test_what_a_thread_leaves_undone_is_no_success(
-    kind: str, stage: Stage, pool: Pool, logged_errors: LoggedErrors
+    kind: str, stage: Stage, pool: HandPool, logged_errors: LoggedErrors
 ) -> None:
     async def later(delivery: Delivery) -> None:
         raise AssertionError("nobody runs it")

@@ -6,8 +6,6 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 
-from tests.outcomes import Outcome
-from tests.scripted import Heard, ScriptedPeer, scripted
 from txamqpx.message import Confirmed
 from txamqpx.protocol.outbox import HIGH_WATER
 from txamqpx.publisher import Publisher
@@ -23,6 +21,7 @@ from txamqpx.spec.amqp0_9_1 import (
     ConnectionBlocked,
     ConnectionUnblocked,
 )
+from txamqpx.testing import Heard, ScriptedPeer, Watched, scripted
 
 __all__ = ["BIG", "Calls", "Press", "tag_of"]
 
@@ -79,9 +78,9 @@ class Press:
         self.channel = 0
         self.seq = 0
 
-    def publish(self, body: bytes = b"body", **arguments: Any) -> Outcome[Confirmed | None]:
+    def publish(self, body: bytes = b"body", **arguments: Any) -> Watched[Confirmed | None]:
         """Publish, and watch what becomes of it."""
-        return Outcome(self.publisher.publish(body, **arguments))
+        return Watched(self.publisher.publish(body, **arguments))
 
     def open(self) -> None:
         """Let the publisher open its channel."""
@@ -152,7 +151,7 @@ class Press:
         return len(self.peer.clock.getDelayedCalls()) - (not self.peer.gone)
 
 
-def tag_of(outcome: Outcome[Confirmed | None]) -> tuple[int, bool]:
+def tag_of(outcome: Watched[Confirmed | None]) -> tuple[int, bool]:
     """Return the number that confirmed a message, and whether it stood for others too."""
     confirmed = outcome.value
     assert confirmed is not None

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError
 
-from tests.outcomes import Outcome, failure_of, is_pending, success_of
 from tests.publishing.press import Press
 from txamqpx.errors import EncodeError, Nacked, NotPublished, OutcomeUnknown
 from txamqpx.publishing.bulk import Item, Summary
 from txamqpx.spec.amqp0_9_1 import BasicNack, BasicProperties
+from txamqpx.testing import Watched, failure_of, is_pending, success_of
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_a_hundred_thousand_do_not_pile_up_on_the_stack(monkeypatch: pytest.Monk
     press.prove()
     monkeypatch.setattr(press.peer, "dataReceived", lambda data: None)
     press.stall()
-    many = Outcome(press.publisher.publish_many(b"%d" % number for number in range(100_000)))
+    many = Watched(press.publisher.publish_many(b"%d" % number for number in range(100_000)))
     assert many.pending
     press.flow_again()
     assert many.value.confirmed == 100_000
@@ -166,5 +166,5 @@ def test_a_hundred_thousand_do_not_pile_up_on_the_stack(monkeypatch: pytest.Monk
 
 def test_a_hundred_thousand_refusals_do_not_pile_up_on_the_stack(press: Press) -> None:
     press.lose()
-    many = Outcome(press.publisher.publish_many(b"x" for _ in range(100_000)))
+    many = Watched(press.publisher.publish_many(b"x" for _ in range(100_000)))
     assert (many.value.total, many.value.complete) == (1, False)

@@ -6,11 +6,11 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 
-from tests.outcomes import is_pending
 from txamqpx.protocol.confirms import ConfirmLedger
 from txamqpx.publishing.flushes import Flushes
 from txamqpx.publishing.turns import Mark
 from txamqpx.spec.amqp0_9_1 import BasicProperties
+from txamqpx.testing import is_pending
 
 
 def _ledger(*tokens: Deferred[Any]) -> ConfirmLedger:

@@ -9,7 +9,6 @@ from twisted.internet.defer import CancelledError
 from twisted.logger import capturedLogs
 from twisted.python import threadable
 
-from tests.outcomes import Outcome, failure_of, is_pending, success_of
 from tests.publishing.press import BIG, Press, tag_of
 from txamqpx.errors import (
     ConnectionLost,
@@ -29,6 +28,7 @@ from txamqpx.spec.amqp0_9_1 import (
     ChannelFlowOk,
     ConnectionClose,
 )
+from txamqpx.testing import Watched, failure_of, is_pending, success_of
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def _persistent() -> BasicProperties:
 def test_who_publishes_when_a_confirm_comes_does_not_keep_others_from_flying_together(press: Press) -> None:
     """In the callback the ledger is empty already; that the exchange is proven is to be known there."""
     deferred = press.publisher.publish(b"1")
-    again: list[Outcome[Confirmed | None]] = []
+    again: list[Watched[Confirmed | None]] = []
     deferred.addCallback(lambda _: again.extend((press.publish(b"2"), press.publish(b"3"))))
     press.open()
     press.take(b"1")
@@ -341,11 +341,11 @@ def test_with_the_connection_everything_ends(press: Press) -> None:
     press.prove()
     sent = press.publish(b"1")
     press.publish(b"2", exchange="new")
-    flushed = Outcome(press.publisher.flush())
+    flushed = Watched(press.publisher.flush())
     waiting = press.publish(b"3", exchange="new")
     press.operations.begin()
     held = press.publish(b"4")
-    ready = Outcome(press.publisher.when_ready())
+    ready = Watched(press.publisher.when_ready())
     press.take(b"1")
     press.lose()
     sent.error(OutcomeUnknown)

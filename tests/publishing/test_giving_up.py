@@ -6,7 +6,6 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from tests.outcomes import Outcome, failure_of, is_pending
 from tests.publishing.press import BIG, Press, tag_of
 from txamqpx.errors import (
     ConfirmTimeout,
@@ -18,6 +17,7 @@ from txamqpx.spec.amqp0_9_1 import (
     ChannelFlow,
     ChannelFlowOk,
 )
+from txamqpx.testing import Watched, failure_of, is_pending
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def press() -> Press:
 def test_who_cancels_in_time_is_not_published(press: Press) -> None:
     press.publish(b"1")
     waiting = press.publisher.publish(b"2")
-    flushed = Outcome(press.publisher.flush())
+    flushed = Watched(press.publisher.flush())
     waiting.cancel()
     failure_of(waiting, NotPublished)
     press.open()
@@ -56,17 +56,17 @@ def test_who_cancels_late_keeps_his_number(press: Press) -> None:
 def test_a_flush_waits_for_nobody_who_was_given_up(press: Press) -> None:
     press.prove()
     given_up = press.publisher.publish(b"1")
-    flushed = Outcome(press.publisher.flush())
+    flushed = Watched(press.publisher.flush())
     given_up.cancel()
     failure_of(given_up, CancelledError)
     assert flushed.value is None
-    assert Outcome(press.publisher.flush()).value is None
+    assert Watched(press.publisher.flush()).value is None
 
 
 def test_a_message_that_waits_for_operations_and_is_given_up_holds_up_no_flush(press: Press) -> None:
     press.operations.begin()
     waiting = press.publisher.publish(b"1")
-    flushed = Outcome(press.publisher.flush())
+    flushed = Watched(press.publisher.flush())
     waiting.cancel()
     failure_of(waiting, NotPublished)
     assert flushed.value is None
@@ -257,7 +257,7 @@ def test_who_is_given_up_may_let_others_pass_or_go() -> None:
     third = press.publisher.publish(b"3", exchange="new")
     third.addErrback(lambda _: None)
     first.addErrback(lambda _: third.cancel())
-    seen = Outcome(second)
+    seen = Watched(second)
     press.peer.advance(6)
     press.take(b"0", b"2")
     press.nothing()
@@ -269,7 +269,7 @@ def test_patience_is_over_in_order_also_for_those_that_were_moved() -> None:
     press = Press(gate_timeout=5.0)
     press.prove()
     press.prove("gone")
-    Outcome(press.publisher.publish(b"b", exchange="gone"))
+    Watched(press.publisher.publish(b"b", exchange="gone"))
     moved = press.publish(b"c")
     waiting = press.publish(b"d", exchange="new")
     press.peer.advance(2)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from twisted.internet.defer import CancelledError
 
-from tests.outcomes import Outcome, failure_of, is_pending
 from tests.publishing.press import Press, tag_of
 from txamqpx.errors import (
     GateTimeout,
@@ -23,6 +22,7 @@ from txamqpx.spec.amqp0_9_1 import (
     ChannelCloseOk,
     ChannelOpen,
 )
+from txamqpx.testing import Watched, failure_of, is_pending
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_a_missing_exchange_costs_its_own_message_alone(press: Press) -> None:
     press.take(b"4")
 
 
-def _midair(press: Press) -> tuple[list[Outcome[Confirmed | None]], ...]:
+def _midair(press: Press) -> tuple[list[Watched[Confirmed | None]], ...]:
     """Publish to an exchange that is deleted meanwhile, between others."""
     press.prove()
     press.prove("gone")
@@ -120,9 +120,9 @@ def test_who_publishes_in_the_middle_of_a_channels_end_stands_behind_those_that_
 def test_who_flushes_in_the_middle_of_a_channels_end_waits_for_those_that_are_moved(press: Press) -> None:
     press.prove()
     press.prove("gone")
-    flushed: list[Outcome[None]] = []
+    flushed: list[Watched[None]] = []
     culprit = press.publisher.publish(b"a", exchange="gone")
-    culprit.addErrback(lambda _: flushed.append(Outcome(press.publisher.flush())))
+    culprit.addErrback(lambda _: flushed.append(Watched(press.publisher.flush())))
     press.publish(b"b")
     press.take(b"a", b"b")
     press.refuse()
@@ -154,9 +154,9 @@ def test_who_cancels_in_the_middle_of_a_channels_end_is_not_moved(press: Press) 
 def test_who_closes_in_the_middle_of_a_channels_end_waits_for_those_that_are_moved(press: Press) -> None:
     press.prove()
     press.prove("gone")
-    closed: list[Outcome[None]] = []
+    closed: list[Watched[None]] = []
     culprit = press.publisher.publish(b"a", exchange="gone")
-    culprit.addErrback(lambda _: closed.append(Outcome(press.publisher.close())))
+    culprit.addErrback(lambda _: closed.append(Watched(press.publisher.close())))
     moved = press.publish(b"b")
     press.take(b"a", b"b")
     press.refuse()
@@ -174,9 +174,9 @@ def test_who_closes_in_the_middle_of_a_channels_end_waits_for_those_that_are_mov
 def test_a_mark_keeps_its_place_among_those_that_are_moved(press: Press) -> None:
     press.prove()
     press.prove("gone")
-    Outcome(press.publisher.publish(b"b", exchange="gone"))
+    Watched(press.publisher.publish(b"b", exchange="gone"))
     press.publish(b"c")
-    flushed = Outcome(press.publisher.flush())
+    flushed = Watched(press.publisher.flush())
     press.publish(b"d")
     press.take(b"b", b"c", b"d")
     press.refuse()

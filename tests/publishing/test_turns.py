@@ -6,9 +6,9 @@ import pytest
 from twisted.internet.defer import AlreadyCalledError, CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from tests.outcomes import Outcome, failure_of, is_pending
 from txamqpx.errors import Nacked, NotPublished, OutcomeUnknown
 from txamqpx.publishing.turns import Mark, Publish
+from txamqpx.testing import Watched, failure_of, is_pending
 
 
 class Judge:
@@ -59,4 +59,4 @@ def test_a_mark_that_was_given_up_is_not_fired() -> None:
     failure_of(mark.deferred, CancelledError)
     kept = Mark(False, Deferred())
     kept.fire()
-    assert Outcome(kept.deferred).value is None
+    assert Watched(kept.deferred).value is None

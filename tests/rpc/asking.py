@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.scripted import Heard, ScriptedPeer, scripted
 from txamqpx.client import Client
 from txamqpx.rpc.caller import Caller
 from txamqpx.rpc.replies import DIRECT
@@ -23,6 +22,7 @@ from txamqpx.spec.amqp0_9_1 import (
     QueueDeclare,
     QueueDeclareOk,
 )
+from txamqpx.testing import Heard, ScriptedPeer, scripted
 
 
 class Asking:

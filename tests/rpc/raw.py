@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import struct
 
-from tests.scripted import ScriptedPeer
 from txamqpx.protocol.frames import BODY, HEADER, METHOD, frame
 from txamqpx.spec.amqp0_9_1 import BasicDeliver
+from txamqpx.testing import ScriptedPeer
 
 
 def deliver_raw(

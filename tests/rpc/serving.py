@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.outcomes import success_of
-from tests.scripted import Heard, ScriptedPeer, scripted
 from txamqpx.client import Client
 from txamqpx.rpc.server import Server
 from txamqpx.spec.amqp0_9_1 import (
@@ -22,6 +20,7 @@ from txamqpx.spec.amqp0_9_1 import (
     ConfirmSelect,
     ConfirmSelectOk,
 )
+from txamqpx.testing import Heard, ScriptedPeer, scripted, success_of
 
 
 class Serving:

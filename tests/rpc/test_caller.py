@@ -9,7 +9,6 @@ from weakref import ref
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
-from tests.outcomes import Outcome, failure_of, is_pending, success_of
 from tests.rpc.asking import Asking
 from tests.rpc.raw import deliver_raw
 from txamqpx.errors import (
@@ -56,6 +55,7 @@ from txamqpx.spec.amqp0_9_1 import (
     QueuePurge,
     QueuePurgeOk,
 )
+from txamqpx.testing import Watched, failure_of, is_pending, success_of
 
 
 @pytest.fixture
@@ -328,7 +328,7 @@ def test_a_call_that_waits_is_not_sent_after_its_timeout(asking: Asking) -> None
 @pytest.mark.covers("T-PUB-09")
 def test_a_call_can_be_forgotten(asking: Asking) -> None:
     call, request = asked(asking)
-    outcome = Outcome(call)
+    outcome = Watched(call)
     call.cancel()
     outcome.error(CancelledError)
     asking.reply(request)
@@ -338,7 +338,7 @@ def test_a_call_can_be_forgotten(asking: Asking) -> None:
 
 def test_a_call_that_was_not_sent_is_not_sent_when_it_is_forgotten(asking: Asking) -> None:
     call = asking.caller.call("rpc")
-    outcome = Outcome(call)
+    outcome = Watched(call)
     call.cancel()
     outcome.error(CancelledError)
     asking.open()
@@ -527,7 +527,7 @@ def test_a_transport_that_takes_nothing_more_fails_what_waits(asking: Asking) ->
 
 def test_who_hears_of_a_failure_may_forget_the_next(asking: Asking) -> None:
     first, second = asking.caller.call("rpc"), asking.caller.call("rpc")
-    ends = [Outcome(second)]
+    ends = [Watched(second)]
     first.addErrback(lambda _: second.cancel())
     asking.peer.hang_up()
     ends[0].error(CancelledError)

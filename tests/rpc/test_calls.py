@@ -6,10 +6,10 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.python import threadable
 
-from tests.outcomes import is_pending, success_of
 from tests.rpc.asking import Asking
 from tests.rpc.serving import Serving
 from txamqpx.spec.amqp0_9_1 import BasicCancel, BasicCancelOk, ChannelClose, ConnectionClose
+from txamqpx.testing import is_pending, success_of
 
 
 def test_all_calls_of_a_client_are_of_one_caller() -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
-from tests.outcomes import failure_of, is_pending, success_of
-from tests.scripted import scripted
 from txamqpx.ordering import Footprint, Operations
 from txamqpx.rpc import order
 from txamqpx.rpc.order import Barriers, Unsettled
 from txamqpx.spec.amqp0_9_1 import ExchangeDeclareOk
+from txamqpx.testing import failure_of, is_pending, scripted, success_of
 
 
 def test_a_flush_waits_for_what_was_there_and_not_for_what_comes() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from tests.outcomes import success_of
-from tests.scripted import ScriptedPeer, scripted
 from txamqpx.errors import AccessRefused, AMQPError, ConsumerCancelled, RPCTimeout
 from txamqpx.message import Delivery
 from txamqpx.rpc.replies import Replies
@@ -24,6 +22,7 @@ from txamqpx.spec.amqp0_9_1 import (
     QueueDeclare,
     QueueDeclareOk,
 )
+from txamqpx.testing import ScriptedPeer, scripted, success_of
 
 
 class Listening:

@@ -8,7 +8,6 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred, succeed
 
 from tests.logged import LoggedErrors
-from tests.outcomes import failure_of, is_pending, success_of
 from tests.rpc.raw import deliver_raw
 from tests.rpc.serving import Serving
 from txamqpx.consuming.settlement import Reject
@@ -32,6 +31,7 @@ from txamqpx.spec.amqp0_9_1 import (
     QueueDeclare,
     QueueDeclareOk,
 )
+from txamqpx.testing import failure_of, is_pending, success_of
 
 DIRECT = "amq.rabbitmq.reply-to.g1h2AA5yZXBseUAxNzE5NDgyMAAAAwIAAAAAawDqTA==.Ncu4BCR+uioaVGySd3q0Gw=="
 FORGED = "amq.rabbitmq.reply-to.garbage"

@@ -13,7 +13,7 @@ from txamqpx.protocol.tuning import Tuning
 from txamqpx.spec.amqp0_9_1 import BasicProperties
 from txamqpx.spec.wire import RawTimestamp
 
-__all__ = ["Outgoing", "PropertyFields"]
+__all__ = ["Outgoing", "PropertyFields", "merge_properties"]
 
 #: RabbitMQ routes by these headers too, and closes the channel over one that is no array of texts.
 _ROUTING_HEADERS = ("CC", "BCC")
@@ -79,7 +79,7 @@ class Outgoing:
         Raises:
             EncodeError: As ``prepare``.
         """
-        merged = _merged(properties, fields)
+        merged = merge_properties(properties, fields)
         self._check(self._filled(merged))
         return merged
 
@@ -89,7 +89,7 @@ class Outgoing:
         Raises:
             EncodeError: Something does not fit on the wire, or the broker would close the channel over it.
         """
-        ready = self._filled(_merged(properties, fields))
+        ready = self._filled(merge_properties(properties, fields))
         self._check(ready)
         if not fields and not self._message_ids:
             self.given, self.prepared = properties, ready
@@ -122,7 +122,12 @@ class Outgoing:
         return properties.user_id not in (None, self._login)
 
 
-def _merged(properties: BasicProperties | None, fields: PropertyFields) -> BasicProperties:
+def merge_properties(properties: BasicProperties | None, fields: PropertyFields) -> BasicProperties:
+    """Return ``properties`` with what ``fields`` say in their place.
+
+    Raises:
+        EncodeError: These are no properties.
+    """
     if properties is None:
         return BasicProperties(**fields)
     if type(properties) is not BasicProperties:
