@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory
 
 from txamqpx.broker.clock import BrokerClock
+from txamqpx.broker.names import names
 from txamqpx.broker.profile import profile_named
 from txamqpx.broker.session import Session
 from txamqpx.broker.vhost import VirtualHost
@@ -20,7 +21,7 @@ class Broker(Factory):
     """An AMQP 0-9-1 broker in this process; it keeps nothing when it ends.
 
     Args:
-        name: What ``memory://name`` leads to.
+        name: What ``memory://name`` leads to, until the broker is closed; ``""``: one that nobody else has.
         profile: Which RabbitMQ it can be taken for: ``"rabbitmq-3.10"`` or ``"rabbitmq-4.3"``.
         clock: What tells the time: a reactor, or a ``Clock``, with which all time is virtual; None: the
             reactor.
@@ -45,15 +46,20 @@ class Broker(Factory):
         frame_max: int = 131072,
         channel_max: int = 2047,
     ) -> None:
-        self.name = name
+        self.name = names.add(self, name)
         self.profile = profile_named(profile)
-        self.clock = BrokerClock(clock)
+        self.clock: BrokerClock = BrokerClock(clock)
         self.users = dict(users) if users is not None else {"guest": "guest"}
         self.vhosts = {vhost: VirtualHost(vhost, self) for vhost in vhosts}
         self.heartbeat = heartbeat
         self.frame_max = frame_max
         self.channel_max = channel_max
         self.sessions: set[Session] = set()
+
+    @property
+    def url(self) -> str:
+        """What leads here, without sockets, for who has the default user's name."""
+        return f"memory://{self.name}"
 
     def server_properties(self) -> dict[str, Any]:
         """Return what a client is told."""
@@ -70,7 +76,7 @@ class Broker(Factory):
         )
         return {
             "capabilities": dict.fromkeys(capabilities, True),
-            "cluster_name": self.name or "txamqpx",
+            "cluster_name": self.name,
             "product": "RabbitMQ",
             "version": self.profile.version,
         }
