@@ -75,6 +75,7 @@ class Watched(Generic[T]):
         if not self.failures:
             raise AssertionError(NOT_FIRED)
         error = self.failures[0].value
+        assert error is not None
         if kind is not None and type(error) is not kind:
             what = "derived from" if isinstance(error, kind) else "no"
             raise AssertionError(f"{error!r} is {what} {kind.__name__}") from error
