@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from benchmarks.figures.declares import CLIENTS
+from benchmarks.figures.embedded import WAYS
 from benchmarks.result import ROOT
 from benchmarks.sink import Sink
 
@@ -107,12 +108,25 @@ def flood() -> None:
         print(f"ack={ack!r:7} grown by {seen['grown'] / 1e6:6.1f} MB, {seen['handled']} handled")
 
 
+def embedded(url: str, rounds: int, count: int) -> None:
+    """Print what it costs to bring messages through the embedded broker, and what to pika's loop alone."""
+    print(f"\n{count} messages of 16 bytes published, confirmed, delivered and acked, median of {rounds}")
+    ways = [(peer, "memory://" if peer == "txamqpx" else url) for peer in WAYS]
+    taken: dict[str, list[float]] = {peer: [] for peer, _ in ways}
+    for _ in range(rounds):
+        for peer, way in ways:
+            taken[peer].append(run("embedded", peer, way, count, 16)["cpu"])
+    for peer, samples in taken.items():
+        what = "client and embedded broker" if peer == "txamqpx" else "the client alone, with RabbitMQ"
+        print(f"{peer:16} {median(samples):6.2f} s of CPU: {what}")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Do what the command line says."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.figures", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0)
-    parser.add_argument("--only", choices=("declares", "distance", "flood"))
+    parser.add_argument("--only", choices=("declares", "distance", "embedded", "flood"))
     options = parser.parse_args(arguments)
     if options.only in (None, "flood"):
         flood()
@@ -120,10 +134,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from tests.rabbitmq import Node
 
         with Node() as node:
-            if options.only != "distance":
+            if options.only in (None, "declares"):
                 declares(node.url(), options.rounds, round(1000 * options.scale))
-            if options.only != "declares":
+            if options.only in (None, "distance"):
                 distance(node.url(), options.rounds, round(200_000 * options.scale))
+            if options.only in (None, "embedded"):
+                embedded(node.url(), options.rounds, round(100_000 * options.scale))
 
 
 if __name__ == "__main__":
