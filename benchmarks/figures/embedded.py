@@ -1,7 +1,7 @@
 """A message's whole way, in and out: `python -m benchmarks.figures.embedded PEER URL COUNT SIZE`.
 
-Over `memory://` the process that is measured is client and broker in one; any other URL leads to a broker whose
-CPU time is not counted.
+Over `memory://` the process that is measured is client and broker in one; any other URL leads to a broker
+whose CPU time is not counted.
 """
 
 from __future__ import annotations
