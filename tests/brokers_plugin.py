@@ -9,19 +9,21 @@ from typing import Any
 
 import pytest
 
+from tests.broker_node import BrokerNode
 from tests.certificates import CLIENT_NAME, Certificates, write_certificates
 from tests.installation import DEFAULT, BrokerMissing
 from tests.rabbitmq import Node
 
 MISSING = "no broker: "
 FIXTURES = ("broker", "tls_broker", "own_broker")
+KINDS = ("rabbitmq", "embedded")
 
 
 @dataclass(frozen=True, slots=True)
 class Vhost:
     """Point to a virtual host that one test has for itself."""
 
-    node: Node
+    node: BrokerNode
     name: str
 
     @property
@@ -42,12 +44,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--broker",
         default=os.environ.get("TXAMQPX_BROKER") or f"rabbitmq-{DEFAULT}",
-        help=f"the integration tests' broker, such as rabbitmq-{DEFAULT} or rabbitmq-4.3 ($TXAMQPX_BROKER)",
+        help=f"the integration tests' broker, such as rabbitmq-{DEFAULT} or embedded-4.3 ($TXAMQPX_BROKER)",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if not re.fullmatch(r"rabbitmq-\d+\.\d+", config.getoption("--broker")):
+    if not re.fullmatch(rf"({'|'.join(KINDS)})-\d+\.\d+", config.getoption("--broker")):
         raise pytest.UsageError(f"--broker={config.getoption('--broker')} is not like rabbitmq-{DEFAULT}")
 
 
@@ -58,8 +60,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     for name in FIXTURES:
         if isinstance(item, pytest.Function) and name in item.fixturenames:
             node = item.funcargs.get(name)
-            version = f"RabbitMQ {node.version}" if isinstance(node, Node) else "no broker"
-            report.user_properties.append(("broker", version))
+            label = node.label if isinstance(node, BrokerNode) else "no broker"
+            report.user_properties.append(("broker", label))
     return report
 
 
@@ -73,12 +75,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session")
-def new_node(pytestconfig: pytest.Config) -> Callable[..., Node]:
+def new_node(pytestconfig: pytest.Config) -> Callable[..., BrokerNode]:
     """Return what makes a node of the chosen release, given `Node`'s options; a `with` block starts it."""
-    release = str(pytestconfig.getoption("--broker")).removeprefix("rabbitmq-")
+    kind, _, release = str(pytestconfig.getoption("--broker")).partition("-")
 
-    def make(**options: Any) -> Node:
+    def make(**options: Any) -> BrokerNode:
         try:
+            if kind == "embedded":
+                from tests.embedded import EmbeddedNode  # whoever tests with RabbitMQ alone need not have it
+
+                return EmbeddedNode(release, **options)
             return Node(release, **options)
         except BrokerMissing as missing:
             pytest.skip(f"{MISSING}{missing}")
@@ -93,14 +99,14 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 @pytest.fixture(scope="session")
-def broker(new_node: Callable[..., Node]) -> Iterator[Node]:
+def broker(new_node: Callable[..., BrokerNode]) -> Iterator[BrokerNode]:
     """Run the broker that the session's tests share, each in a virtual host of its own."""
     with new_node() as node:
         yield node
 
 
 @pytest.fixture
-def vhost(broker: Node, request: pytest.FixtureRequest) -> Iterator[Vhost]:
+def vhost(broker: BrokerNode, request: pytest.FixtureRequest) -> Iterator[Vhost]:
     """Make a virtual host on the session's broker for one test."""
     made = _add_vhost(broker, request)
     yield made
@@ -108,7 +114,7 @@ def vhost(broker: Node, request: pytest.FixtureRequest) -> Iterator[Vhost]:
 
 
 @pytest.fixture(scope="session")
-def tls_broker(new_node: Callable[..., Node], certificates: Certificates) -> Iterator[Node]:
+def tls_broker(new_node: Callable[..., BrokerNode], certificates: Certificates) -> Iterator[BrokerNode]:
     """Run a broker with a TLS listener, on which the client's certificate is a login, too."""
     with new_node(tls=certificates) as node:
         node.add_user(CLIENT_NAME, None)
@@ -117,7 +123,7 @@ def tls_broker(new_node: Callable[..., Node], certificates: Certificates) -> Ite
 
 
 @pytest.fixture
-def tls_vhost(tls_broker: Node, request: pytest.FixtureRequest) -> Iterator[Vhost]:
+def tls_vhost(tls_broker: BrokerNode, request: pytest.FixtureRequest) -> Iterator[Vhost]:
     """Make a virtual host on the broker with TLS, for `guest` and for the certificate's user."""
     made = _add_vhost(tls_broker, request)
     tls_broker.set_permissions(CLIENT_NAME, made.name)
@@ -126,14 +132,14 @@ def tls_vhost(tls_broker: Node, request: pytest.FixtureRequest) -> Iterator[Vhos
 
 
 @pytest.fixture(scope="module")
-def module_broker(new_node: Callable[..., Node]) -> Iterator[Node]:
+def module_broker(new_node: Callable[..., BrokerNode]) -> Iterator[BrokerNode]:
     """Run a broker for the tests of one module; they take it as `own_broker`."""
     with new_node() as node:
         yield node
 
 
 @pytest.fixture
-def own_broker(module_broker: Node) -> Iterator[Node]:
+def own_broker(module_broker: BrokerNode) -> Iterator[BrokerNode]:
     """Lend a broker to a test that kills, freezes or alarms it, and put it right afterwards."""
     yield module_broker
     if module_broker.pid is None:
@@ -144,12 +150,12 @@ def own_broker(module_broker: Node) -> Iterator[Node]:
 
 
 @pytest.fixture
-def own_vhost(own_broker: Node, request: pytest.FixtureRequest) -> Vhost:
+def own_vhost(own_broker: BrokerNode, request: pytest.FixtureRequest) -> Vhost:
     """Make a virtual host on `own_broker`; it goes with the broker, which may be down by then."""
     return _add_vhost(own_broker, request)
 
 
-def _add_vhost(node: Node, request: pytest.FixtureRequest) -> Vhost:
+def _add_vhost(node: BrokerNode, request: pytest.FixtureRequest) -> Vhost:
     """Add a virtual host that bears the name of the test, for whoever reads the broker's log."""
     made = Vhost(node, f"{request.node.name[:80]} {next(_numbers)}")
     node.add_vhost(made.name)

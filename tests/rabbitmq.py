@@ -9,11 +9,11 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
+from tests.broker_node import BrokerNode
 from tests.installation import BrokerMissing, installation
 from tests.node import ErlangNode, NodeFailed
 
@@ -33,7 +33,7 @@ _FLAGS = (
 )
 
 
-class Node(ErlangNode):
+class Node(ErlangNode, BrokerNode):
     """Run one private RabbitMQ.
 
     Args:
@@ -41,9 +41,6 @@ class Node(ErlangNode):
         conf: More lines for rabbitmq.conf; a line takes the place of an earlier one for the same setting.
         plugins: More plugins to enable.
         tls: Certificates for a TLS listener, which also offers the mechanism EXTERNAL.
-
-    Attributes:
-        broker: What reports call this broker, for example `rabbitmq-3.10`.
 
     Raises:
         BrokerMissing: This RabbitMQ is not installed; the message says what to install.
@@ -112,13 +109,19 @@ class Node(ErlangNode):
         """Return the full version of the broker."""
         return self._installation.version
 
-    def url(self, vhost: str = "/", *, user: str = "guest", password: str = "guest") -> str:
-        """Return the `amqp://` URL of a virtual host."""
-        return f"amqp://{_login(user, password)}@127.0.0.1:{self.ports['amqp']}/{quote(vhost, '')}"
+    @property
+    def label(self) -> str:
+        """Return what reports call it."""
+        return f"RabbitMQ {self.version}"
 
-    def tls_url(self, vhost: str = "/", *, user: str = "guest", password: str = "guest") -> str:
-        """Return the `amqps://` URL of a virtual host, with the host name that the certificate has."""
-        return f"amqps://{_login(user, password)}@localhost:{self.ports['amqps']}/{quote(vhost, '')}"
+    @property
+    def keeps(self) -> bool:
+        """Return True: what is durable is on disk."""
+        return True
+
+    def shut_down(self) -> None:
+        """Ask the broker to stop in order, and do not wait."""
+        self.eval("spawn(fun() -> init:stop() end)")
 
     def query(self, expression: str) -> Any:
         """Evaluate an Erlang expression of maps, lists, binaries, atoms and numbers, and return Python's."""
@@ -137,6 +140,11 @@ class Node(ErlangNode):
         return self.run("escript", str(script), "-n", self.name, *arguments)
 
     # Virtual hosts, users, connections, alarms ------------------------------------------------
+
+    def list_vhosts(self) -> list[str]:
+        """List the virtual hosts."""
+        names: list[str] = self.query("rabbit_vhost:list_names()")
+        return names
 
     def add_vhost(self, name: str, *, user: str = "guest") -> None:
         """Create a virtual host in which a user may do everything."""
@@ -182,6 +190,11 @@ class Node(ErlangNode):
         )
         return rows
 
+    def client_properties(self, vhost: str) -> list[Mapping[str, Any]]:
+        """List what the clients on a virtual host told of themselves."""
+        printed = self.ctl("--quiet", "--formatter", "json", "list_connections", "vhost", "client_properties")
+        return [_plain(row["client_properties"]) for row in json.loads(printed) if row["vhost"] == vhost]
+
     def close_all_connections(self, reason: str = "closed by the test") -> int:
         """Have the broker close every client connection with CONNECTION_FORCED, and return how many."""
         close = f"rabbit_networking:close_connection(Connection, {json.dumps(reason)})"
@@ -200,6 +213,10 @@ class Node(ErlangNode):
         self._alarm(f"clear_alarm({{resource_limit, {source}, node()}})")
 
     # How it is done ---------------------------------------------------------------------------
+
+    def _bear_consumers_for(self, seconds: float, tick: float) -> None:
+        for name, value in {"consumer_timeout": seconds, "channel_tick_interval": tick}.items():
+            self._expect_ok(f"application:set_env(rabbit, {name}, {value * 1000:.0f})")
 
     def _tls_lines(self, tls: "Certificates") -> list[str]:
         return [
@@ -244,8 +261,9 @@ class Node(ErlangNode):
             raise NodeFailed(f"{expression!r} returned {result}")
 
 
-def _login(user: str, password: str) -> str:
-    return f"{quote(user, '')}:{quote(password, '')}"
+def _plain(table: list[list[Any]]) -> dict[str, Any]:
+    """Return a table as a dict; the broker lists name, type and value of each entry."""
+    return {name: _plain(value) if kind == "table" else value for name, kind, value in table}
 
 
 def _binary(text: str) -> str:

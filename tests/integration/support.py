@@ -16,8 +16,8 @@ from twisted.internet.defer import Deferred, DeferredQueue, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
+from tests.broker_node import BrokerNode
 from tests.brokers_plugin import Vhost
-from tests.rabbitmq import Node
 from txamqpx.channel import Channel
 from txamqpx.connection import AMQPProtocol
 from txamqpx.delegates import Delegate
@@ -271,18 +271,24 @@ def headers_of(delivery: Delivery) -> Mapping[str, Any]:
 # --------------------------------------------------------------------------- brokers
 
 
-def is_since(node: Node, release: str) -> bool:
+def is_since(node: BrokerNode, release: str) -> bool:
     """Tell whether a broker is of a release or a later one, for what differs between releases."""
     return _numbers(node.version) >= _numbers(release)
 
 
-def needs(node: Node, release: str, reason: str) -> None:
+def needs(node: BrokerNode, release: str, reason: str) -> None:
     """Skip the rest of a test, and say why, on a broker before a release."""
     if not is_since(node, release):
         pytest.skip(f"RabbitMQ {release} {reason}; this is {node.version}")
 
 
-def release_of(node: Node) -> tuple[int, ...]:
+def lasting(node: BrokerNode) -> None:
+    """Skip the rest of a test, which is about what outlives a broker's process, where nothing does."""
+    if not node.keeps:
+        pytest.skip(f"{node.label} keeps nothing: what is durable goes with its process")
+
+
+def release_of(node: BrokerNode) -> tuple[int, ...]:
     """Return a broker's version as numbers, as a client hears it from its server."""
     return tuple(int(number) for number in node.version.split("."))
 

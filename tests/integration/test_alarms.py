@@ -6,6 +6,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.threads import deferToThread
 
+from tests.broker_node import BrokerNode
 from tests.integration.support import (
     Connector,
     Inbox,
@@ -18,7 +19,6 @@ from tests.integration.support import (
     protocol_of,
     soon,
 )
-from tests.rabbitmq import Node
 from txamqpx.connection import AMQPProtocol
 from txamqpx.errors import ConnectionClosed, NotPublished, OutcomeUnknown, RPCTimeout
 from txamqpx.message import Confirmed
@@ -33,7 +33,7 @@ def blocked(protocol: AMQPProtocol) -> str | None:
 @pytest.mark.parametrize("source", ["memory", "disk"])
 @pytest_twisted.ensureDeferred
 async def test_a_publish_waits_until_the_alarm_is_over(
-    own_connect: Connector, own_broker: Node, told: Recorder, source: str
+    own_connect: Connector, own_broker: BrokerNode, told: Recorder, source: str
 ) -> None:
     channel = await own_connect.channel(delegate=told, confirms=True)
     protocol = protocol_of(channel)
@@ -64,7 +64,7 @@ async def test_a_publish_waits_until_the_alarm_is_over(
 @pytest.mark.covers("T-BLK-01")
 @pytest_twisted.ensureDeferred
 async def test_two_alarms_are_over_when_both_are(
-    own_connect: Connector, own_broker: Node, told: Recorder
+    own_connect: Connector, own_broker: BrokerNode, told: Recorder
 ) -> None:
     channel = await own_connect.channel(delegate=told, confirms=True)
     protocol = protocol_of(channel)
@@ -87,7 +87,9 @@ async def test_two_alarms_are_over_when_both_are(
 
 @pytest.mark.covers("T-BLK-02", "T-CH-06")
 @pytest_twisted.ensureDeferred
-async def test_a_call_that_hangs_says_why(own_connect: Connector, own_broker: Node, told: Recorder) -> None:
+async def test_a_call_that_hangs_says_why(
+    own_connect: Connector, own_broker: BrokerNode, told: Recorder
+) -> None:
     protocol = await own_connect(delegate=told, rpc_timeout=0.3)
     channel = await soon(protocol.open_channel())
     own_broker.set_alarm()
@@ -104,7 +106,7 @@ async def test_a_call_that_hangs_says_why(own_connect: Connector, own_broker: No
 @pytest.mark.covers("T-HB-05", "T-BLK-02")
 @pytest_twisted.ensureDeferred
 async def test_a_blocked_connection_is_not_dead(
-    own_connect: Connector, own_broker: Node, told: Recorder
+    own_connect: Connector, own_broker: BrokerNode, told: Recorder
 ) -> None:
     """Both sides go on beating, though the broker reads nothing."""
     protocol = await own_connect(delegate=told, heartbeat=1)
@@ -123,7 +125,7 @@ async def test_a_blocked_connection_is_not_dead(
 @pytest.mark.covers("T-BLK-01", "T-BLK-02", "T-CLS-01")
 @pytest_twisted.ensureDeferred
 async def test_a_blocked_connection_can_be_closed(
-    own_connect: Connector, own_broker: Node, told: Recorder
+    own_connect: Connector, own_broker: BrokerNode, told: Recorder
 ) -> None:
     """The broker does not read the close, so that it takes the time that a close may take."""
     protocol = await own_connect(delegate=told, close_timeout=0.3)

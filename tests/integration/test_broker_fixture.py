@@ -19,10 +19,13 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.credentials import ExternalCredentials
 from twisted.internet.threads import deferToThread
 
+from tests.broker_node import BrokerNode
 from tests.brokers_plugin import Vhost
 from tests.certificates import CLIENT_NAME, Certificates
+from tests.embedded import EmbeddedNode
 from tests.faults import FaultProxy
 from tests.installation import BrokerMissing
+from tests.integration.support import lasting
 from tests.node import NodeFailed
 from tests.rabbitmq import Node, main
 
@@ -65,16 +68,30 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def test_a_broker_answers_the_protocol_header(broker: Node) -> None:
+@pytest.fixture
+def rabbitmq(broker: BrokerNode) -> Node:
+    """Lend the session's broker to a test that is about what Erlang's nodes have."""
+    if not isinstance(broker, Node):
+        pytest.skip(f"{broker.label} is no Erlang node")
+    return broker
+
+
+def test_a_broker_answers_the_protocol_header(broker: BrokerNode) -> None:
     with socket.create_connection(("127.0.0.1", broker.ports["amqp"]), timeout=PATIENCE) as connection:
         connection.sendall(GREETING)
         assert connection.recv(1) == b"\x01"
     assert broker.rss_mb() > 10
 
 
-def test_the_broker_is_the_release_that_was_asked_for(broker: Node) -> None:
-    assert broker.broker == f"rabbitmq-{'.'.join(broker.version.split('.')[:2])}"
-    assert broker.eval("rabbit:product_version()") == f'"{broker.version}"'
+def test_the_broker_is_the_release_that_was_asked_for(
+    broker: BrokerNode, pytestconfig: pytest.Config
+) -> None:
+    assert broker.broker == pytestconfig.getoption("--broker")
+    assert broker.broker.endswith(f"-{'.'.join(broker.version.split('.')[:2])}")
+
+
+def test_the_node_is_the_release_that_was_installed(rabbitmq: Node) -> None:
+    assert rabbitmq.eval("rabbit:product_version()") == f'"{rabbitmq.version}"'
 
 
 def test_two_virtual_hosts_know_nothing_of_each_other(vhost: Vhost) -> None:
@@ -89,9 +106,8 @@ def test_two_virtual_hosts_know_nothing_of_each_other(vhost: Vhost) -> None:
         vhost.node.delete_vhost("the other")
 
 
-def test_a_virtual_host_is_gone_after_its_test(broker: Node, vhost: Vhost) -> None:
-    names: list[str] = broker.query("rabbit_vhost:list_names()")
-    assert sorted(names) == sorted(["/", vhost.name])
+def test_a_virtual_host_is_gone_after_its_test(broker: BrokerNode, vhost: Vhost) -> None:
+    assert sorted(broker.list_vhosts()) == sorted(["/", vhost.name])
 
 
 def test_a_user_may_do_what_its_permissions_say(vhost: Vhost) -> None:
@@ -116,20 +132,24 @@ def test_the_broker_lists_and_closes_its_connections(vhost: Vhost) -> None:
     assert (closed.value.reply_code, "enough" in closed.value.reply_text) == (320, True)
 
 
-def test_calls_into_a_node_fail_by_name(broker: Node) -> None:
-    with pytest.raises(NodeFailed, match="undef"):
-        broker.call("no_such_module", "no_such_function")
-    with pytest.raises(NodeFailed, match="undef"):
-        broker.eval("no_such_module:no_such_function()")
-    with pytest.raises(NodeFailed, match="no_such_vhost"):
+def test_what_an_order_cannot_do_is_an_error(broker: BrokerNode) -> None:
+    with pytest.raises(NodeFailed, match="never made"):
         broker.delete_vhost("never made")
 
 
-def test_rabbitmqctl_speaks_to_this_node(vhost: Vhost) -> None:
-    assert vhost.name in vhost.node.ctl("list_vhosts", "--silent").splitlines()
+def test_calls_into_a_node_fail_by_name(rabbitmq: Node) -> None:
+    with pytest.raises(NodeFailed, match="undef"):
+        rabbitmq.call("no_such_module", "no_such_function")
+    with pytest.raises(NodeFailed, match="undef"):
+        rabbitmq.eval("no_such_module:no_such_function()")
+
+
+def test_rabbitmqctl_speaks_to_this_node(rabbitmq: Node, vhost: Vhost) -> None:
+    assert vhost.name in rabbitmq.ctl("list_vhosts", "--silent").splitlines()
 
 
 def test_a_persistent_message_survives_a_kill(own_vhost: Vhost) -> None:
+    lasting(own_vhost.node)
     with channel_to(own_vhost.url) as channel:
         channel.queue_declare("jobs", durable=True)
         channel.confirm_delivery()
@@ -149,11 +169,12 @@ def test_a_stopped_node_keeps_its_port_and_its_data(own_vhost: Vhost) -> None:
     own_vhost.node.stop()
     assert not listens(own_vhost.node.ports["amqp"])
     own_vhost.node.start()
+    lasting(own_vhost.node)
     with channel_to(own_vhost.url) as channel:
         channel.queue_declare("jobs", passive=True)
 
 
-def test_a_frozen_node_accepts_and_says_nothing_until_it_thaws(own_broker: Node) -> None:
+def test_a_frozen_node_accepts_and_says_nothing_until_it_thaws(own_broker: BrokerNode) -> None:
     own_broker.freeze()
     with socket.create_connection(("127.0.0.1", own_broker.ports["amqp"]), timeout=0.3) as connection:
         connection.sendall(GREETING)
@@ -209,7 +230,7 @@ def test_a_certificate_logs_in_over_tls(tls_vhost: Vhost, certificates: Certific
 
 @pytest.mark.parametrize("pair", ["none", "untrusted_client"])
 def test_a_client_without_a_trusted_certificate_is_turned_away(
-    tls_broker: Node, certificates: Certificates, pair: str
+    tls_broker: BrokerNode, certificates: Certificates, pair: str
 ) -> None:
     context = ssl.create_default_context(cafile=str(certificates.ca))
     if pair != "none":
@@ -276,8 +297,8 @@ async def test_a_fault_proxy_cuts_between_a_client_and_the_broker(
     assert proxy.accepted == 2
 
 
-def test_the_command_runs_another_with_the_url_of_a_node(broker: Node) -> None:
-    release = broker.broker.removeprefix("rabbitmq-")
+def test_the_command_runs_another_with_the_url_of_a_node(rabbitmq: Node) -> None:
+    release = rabbitmq.broker.removeprefix("rabbitmq-")
     script = "import sys, pika; pika.BlockingConnection(pika.URLParameters(sys.argv[1])); sys.exit(7)"
     command = ["run", "--version", release, "--", sys.executable, "-c", script, "{url}"]
     done = subprocess.run([sys.executable, "-m", "tests.rabbitmq", *command], check=False)
@@ -305,9 +326,9 @@ def test_the_guard_outlives_a_kill(tmp_path: Path) -> None:
     until(lambda: not is_alive(child) and not kept.exists())
 
 
-def test_a_node_takes_everything_with_it(new_node: Callable[..., Node]) -> None:
+def test_a_node_takes_everything_with_it(new_node: Callable[..., BrokerNode]) -> None:
     with new_node() as node:
-        assert all(listens(node.ports[name]) for name in ("amqp", "dist", "epmd"))
+        assert all(listens(node.ports[name]) for name in node.ports if name != "amqps")
         assert node.directory.exists()
     assert not any(listens(port) for port in node.ports.values())
     assert not node.directory.exists()
@@ -319,10 +340,12 @@ def test_the_command_says_what_is_missing(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_a_release_that_nobody_has_is_named() -> None:
-    with pytest.raises(BrokerMissing, match=r"RabbitMQ 1\.0"):
-        Node("1.0")
+    for kind in (Node, EmbeddedNode):
+        with pytest.raises(BrokerMissing, match=r"RabbitMQ 1\.0"):
+            kind("1.0")
 
 
-def test_a_plugin_that_nobody_has_is_named(broker: Node) -> None:
+def test_a_plugin_that_nobody_has_is_named(broker: BrokerNode) -> None:
+    kind = Node if isinstance(broker, Node) else EmbeddedNode
     with pytest.raises(BrokerMissing, match="no plugin rabbitmq_nonsense"):
-        Node(broker.broker.removeprefix("rabbitmq-"), plugins=["rabbitmq_nonsense"])
+        kind(broker.broker.partition("-")[2], plugins=["rabbitmq_nonsense"])

@@ -9,6 +9,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 
+from tests.broker_node import BrokerNode
 from tests.faults import FaultProxy
 from tests.integration.support import (
     PERSISTENT,
@@ -19,6 +20,7 @@ from tests.integration.support import (
     drain,
     failure_of,
     fill,
+    lasting,
     outcomes,
     pause,
     protocol_of,
@@ -26,7 +28,6 @@ from tests.integration.support import (
     until,
     until_ready,
 )
-from tests.rabbitmq import Node
 from txamqpx.channel import Channel
 from txamqpx.errors import (
     ChannelClosed,
@@ -137,7 +138,7 @@ async def test_a_close_amid_deliveries(connect: Connector, channel: Channel) -> 
 @pytest.mark.covers("S42", "T-CLS-03", "T-CLS-05", "T-PUB-08", "F13")
 @pytest_twisted.ensureDeferred
 async def test_the_broker_forces_all_connections_out(
-    own_connect: Connector, own_broker: Node, told: Recorder
+    own_connect: Connector, own_broker: BrokerNode, told: Recorder
 ) -> None:
     protocol = await own_connect(delegate=told)
     channel = await protocol.open_channel()
@@ -176,7 +177,7 @@ async def test_the_broker_forces_all_connections_out(
 @pytest.mark.covers("S42", "T-CLS-03")
 @pytest_twisted.ensureDeferred
 async def test_the_last_word_of_a_forced_close_is_its_answer(
-    own_connect: Connector, own_broker: Node, fault_proxy: Callable[[int], FaultProxy]
+    own_connect: Connector, own_broker: BrokerNode, fault_proxy: Callable[[int], FaultProxy]
 ) -> None:
     port = own_broker.ports["amqp"]
     proxy = fault_proxy(port)
@@ -197,7 +198,7 @@ async def test_the_last_word_of_a_forced_close_is_its_answer(
 @pytest.mark.covers("T-PUB-08", "T-CLS-05")
 @pytest_twisted.ensureDeferred
 async def test_the_broker_is_killed_amid_publishes(
-    own_connect: Connector, own_broker: Node, told: Recorder
+    own_connect: Connector, own_broker: BrokerNode, told: Recorder
 ) -> None:
     """Each publish ends once, and what each end says of the message is true."""
     protocol = await own_connect(delegate=told)
@@ -244,6 +245,7 @@ async def test_the_broker_is_killed_amid_publishes(
     assert isinstance(error, ConnectionRefused)
     own_broker.start()
     survivor = await own_connect.channel()
+    lasting(own_broker)
     there = await drain(survivor, "jobs")
     assert len(there) == len(set(there))
     assert kinds["Confirmed"] <= set(there)
@@ -253,12 +255,12 @@ async def test_the_broker_is_killed_amid_publishes(
 @pytest.mark.covers("T-CLS-03")
 @pytest_twisted.ensureDeferred
 async def test_the_broker_shuts_down_in_order(
-    own_connect: Connector, own_broker: Node, told: Recorder
+    own_connect: Connector, own_broker: BrokerNode, told: Recorder
 ) -> None:
     """It says why: 320, as to whoever is forced out."""
     protocol = await own_connect(delegate=told)
     over = protocol.when_closed()
-    own_broker.eval("spawn(fun() -> init:stop() end)")
+    own_broker.shut_down()
     reason = await soon(over)
     assert isinstance(reason, ConnectionForced)
     assert reason.reply_code == 320

@@ -11,6 +11,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred, DeferredQueue
 
+from tests.broker_node import BrokerNode
 from tests.integration.support import (
     Connector,
     all_of,
@@ -29,7 +30,6 @@ from tests.integration.support import (
     until_ready,
 )
 from tests.logged import LoggedErrors
-from tests.rabbitmq import Node
 from txamqpx.channel import Channel
 from txamqpx.client import Client
 from txamqpx.consumer import Consumer
@@ -180,7 +180,7 @@ async def test_what_is_rejected_is_dead_lettered(client: Client, channel: Channe
 @pytest.mark.covers("T-ACK-06")
 @pytest_twisted.ensureDeferred
 async def test_quorum_queues_count_failures_and_not_what_was_released(
-    client: Client, channel: Channel, broker: Node, logged_errors: LoggedErrors
+    client: Client, channel: Channel, broker: BrokerNode, logged_errors: LoggedErrors
 ) -> None:
     await channel.queue_declare("dead")
     letters = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
@@ -638,7 +638,7 @@ async def timed_out(
 @pytest.mark.covers("T-CON-06", "T-CON-05")
 @pytest_twisted.ensureDeferred
 async def test_what_takes_too_long_is_cancelled_by_the_broker_and_parted_with(
-    client: Client, channel: Channel, broker: Node
+    client: Client, channel: Channel, broker: BrokerNode
 ) -> None:
     needs(broker, MODERN_TIMEOUT, "cancels consumers that are too slow")
     keep = Keep()
@@ -656,7 +656,7 @@ async def test_what_takes_too_long_is_cancelled_by_the_broker_and_parted_with(
 @pytest.mark.covers("T-CON-06")
 @pytest_twisted.ensureDeferred
 async def test_what_takes_too_long_resumes_under_a_fresh_tag(
-    client: Client, channel: Channel, broker: Node
+    client: Client, channel: Channel, broker: BrokerNode
 ) -> None:
     needs(broker, MODERN_TIMEOUT, "cancels consumers that are too slow")
     keep = Keep()
@@ -675,17 +675,12 @@ async def test_what_takes_too_long_resumes_under_a_fresh_tag(
 
 
 @pytest.fixture
-def impatient(own_broker: Node) -> Iterator[Node]:
+def impatient(own_broker: BrokerNode) -> Iterator[BrokerNode]:
     """Have a broker close a channel within a second if an ack does not come."""
     if is_since(own_broker, MODERN_TIMEOUT):
         pytest.skip(f"RabbitMQ {MODERN_TIMEOUT} closes no channel over an ack that takes too long")
-    settings = {"consumer_timeout": 300, "channel_tick_interval": 100}
-    before = {name: own_broker.query(f"application:get_env(rabbit, {name}, 60000)") for name in settings}
-    for name, value in settings.items():
-        own_broker.eval(f"application:set_env(rabbit, {name}, {value})")
-    yield own_broker
-    for name, value in before.items():
-        own_broker.eval(f"application:set_env(rabbit, {name}, {value})")
+    with own_broker.impatient(0.3):
+        yield own_broker
 
 
 @pytest.mark.usefixtures("impatient")

@@ -9,6 +9,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 
+from tests.broker_node import BrokerNode
 from tests.brokers_plugin import Vhost
 from tests.faults import FaultProxy
 from tests.integration.support import (
@@ -23,7 +24,6 @@ from tests.integration.support import (
     pause,
     soon,
 )
-from tests.rabbitmq import Node
 from txamqpx.channel import Channel
 from txamqpx.endpoints import connect_protocol
 from txamqpx.errors import (
@@ -93,7 +93,7 @@ async def test_who_does_not_listen_blames_nobody(connect: Connector) -> None:
 @pytest.mark.covers("S44", "T-HB-01", "T-HB-02", "T-PUB-08", "T-CLS-05")
 @pytest_twisted.ensureDeferred
 async def test_a_frozen_broker_is_given_up_after_two_intervals(
-    own_connect: Connector, own_broker: Node, told: Recorder
+    own_connect: Connector, own_broker: BrokerNode, told: Recorder
 ) -> None:
     protocol = await own_connect(heartbeat=1, delegate=told)
     channel = await protocol.open_channel()
@@ -129,7 +129,7 @@ async def test_a_frozen_broker_is_given_up_after_two_intervals(
 
 @pytest.mark.covers("T-HS-09", "S30")
 @pytest_twisted.ensureDeferred
-async def test_a_frozen_broker_accepts_and_does_not_greet(own_broker: Node) -> None:
+async def test_a_frozen_broker_accepts_and_does_not_greet(own_broker: BrokerNode) -> None:
     own_broker.freeze()
     error = await failure_of(connect_protocol(f"{own_broker.url()}?connection_timeout=300"), HandshakeTimeout)
     assert error.seconds == 0.3
@@ -141,7 +141,7 @@ async def test_a_frozen_broker_accepts_and_does_not_greet(own_broker: Node) -> N
 @pytest.mark.covers("T-CH-06", "T-BLK-02")
 @pytest_twisted.ensureDeferred
 async def test_a_call_to_a_frozen_broker_ends_and_the_channel_lives_on(
-    own_connect: Connector, own_broker: Node
+    own_connect: Connector, own_broker: BrokerNode
 ) -> None:
     protocol = await own_connect(heartbeat=0, rpc_timeout=0.3)
     channel: Channel = await soon(protocol.open_channel())
@@ -162,7 +162,7 @@ async def test_a_call_to_a_frozen_broker_ends_and_the_channel_lives_on(
 
 @pytest.mark.covers("T-CLS-01", "S43")
 @pytest_twisted.ensureDeferred
-async def test_a_close_to_a_frozen_broker_ends(own_connect: Connector, own_broker: Node) -> None:
+async def test_a_close_to_a_frozen_broker_ends(own_connect: Connector, own_broker: BrokerNode) -> None:
     protocol = await own_connect(close_timeout=0.3)
     channel = await protocol.open_channel()
     own_broker.freeze()

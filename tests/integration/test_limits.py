@@ -9,6 +9,7 @@ import attrs
 import pytest
 import pytest_twisted
 
+from tests.broker_node import BrokerNode
 from tests.integration.support import (
     CLOCK,
     Inbox,
@@ -21,7 +22,6 @@ from tests.integration.support import (
     outcomes,
     soon,
 )
-from tests.rabbitmq import Node
 from txamqpx.connection import AMQPClientFactory, AMQPProtocol
 from txamqpx.endpoints import client_endpoint, connect_protocol
 from txamqpx.errors import (
@@ -48,7 +48,7 @@ max_message_size = 50000
 
 
 @pytest.fixture(scope="module")
-def strict(new_node: Callable[..., Node]) -> Iterator[Node]:
+def strict(new_node: Callable[..., BrokerNode]) -> Iterator[BrokerNode]:
     """Run a broker with small limits."""
     with new_node(conf=LIMITS) as node:
         yield node
@@ -67,7 +67,7 @@ def strict(new_node: Callable[..., Node]) -> Iterator[Node]:
     ids=str,
 )
 @pytest_twisted.ensureDeferred
-async def test_the_smaller_number_holds(strict: Node, wishes: dict[str, Any], agreed: Tuning) -> None:
+async def test_the_smaller_number_holds(strict: BrokerNode, wishes: dict[str, Any], agreed: Tuning) -> None:
     wanted = attrs.evolve(parse_url(strict.url()), **wishes)
     protocol = await soon(connect_protocol(wanted))
     assert protocol.tuning == agreed
@@ -79,7 +79,7 @@ async def test_the_smaller_number_holds(strict: Node, wishes: dict[str, Any], ag
 
 @pytest.mark.covers("T-CH-02", "T-HS-02")
 @pytest_twisted.ensureDeferred
-async def test_the_brokers_number_of_channels_holds(strict: Node) -> None:
+async def test_the_brokers_number_of_channels_holds(strict: BrokerNode) -> None:
     protocol = await soon(connect_protocol(strict.url()))
     channels = await all_of(protocol.open_channel() for _ in range(5))
     await failure_of(protocol.open_channel(), NoFreeChannels)
@@ -90,7 +90,7 @@ async def test_the_brokers_number_of_channels_holds(strict: Node) -> None:
 
 @pytest.mark.covers("T-FR-01", "T-FR-02", "T-FR-05")
 @pytest_twisted.ensureDeferred
-async def test_the_brokers_frames_hold(strict: Node) -> None:
+async def test_the_brokers_frames_hold(strict: BrokerNode) -> None:
     protocol = await soon(connect_protocol(strict.url()))
     channel = await protocol.open_channel()
     await channel.confirm_select()
@@ -113,7 +113,7 @@ async def test_the_brokers_frames_hold(strict: Node) -> None:
 
 @pytest.mark.covers("T-PUB-07", "T-PUB-11")
 @pytest_twisted.ensureDeferred
-async def test_a_body_that_is_too_large_for_the_broker_is_the_culprit(strict: Node) -> None:
+async def test_a_body_that_is_too_large_for_the_broker_is_the_culprit(strict: BrokerNode) -> None:
     protocol = await soon(connect_protocol(strict.url()))
     channel = await protocol.open_channel()
     await fill(channel, "sizes", [])
@@ -135,7 +135,7 @@ async def test_a_body_that_is_too_large_for_the_broker_is_the_culprit(strict: No
 
 @pytest.mark.covers("T-FR-07", "T-FR-05")
 @pytest_twisted.ensureDeferred
-async def test_a_body_that_is_too_large_for_us_ends_the_connection(strict: Node) -> None:
+async def test_a_body_that_is_too_large_for_us_ends_the_connection(strict: BrokerNode) -> None:
     """From its header on: not a byte of it is stored."""
     publisher = await soon(connect_protocol(strict.url()))
     channel = await publisher.open_channel()
@@ -153,7 +153,7 @@ async def test_a_body_that_is_too_large_for_us_ends_the_connection(strict: Node)
 
 @pytest.mark.covers("T-HS-01")
 @pytest_twisted.ensureDeferred
-async def test_the_smallest_frames_of_all_brokers(broker: Node) -> None:
+async def test_the_smallest_frames_of_all_brokers(broker: BrokerNode) -> None:
     """8192 is what every broker takes; we refuse less, and this is why."""
     for frame_max in (1, 4096, 8191):
         with pytest.raises(InvalidParameter):

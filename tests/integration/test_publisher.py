@@ -10,6 +10,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 
+from tests.broker_node import BrokerNode
 from tests.brokers_plugin import Vhost
 from tests.faults import FaultProxy
 from tests.integration.support import (
@@ -18,13 +19,13 @@ from tests.integration.support import (
     Recorder,
     all_of,
     failure_of,
+    lasting,
     numbered,
     outcomes,
     pause,
     soon,
     until,
 )
-from tests.rabbitmq import Node
 from txamqpx.client import Client
 from txamqpx.errors import (
     AccessRefused,
@@ -369,7 +370,7 @@ async def test_without_confirms_messages_are_on_their_way(client: Client) -> Non
 @pytest.mark.covers("S100", "T-BLK-01", "T-BLK-02", "K05", "J03")
 @pytest_twisted.ensureDeferred
 async def test_an_alarm_pauses_publishing_and_no_more(
-    own_connect: Connector, own_broker: Node, told: Recorder
+    own_connect: Connector, own_broker: BrokerNode, told: Recorder
 ) -> None:
     client = Client(await own_connect(delegate=told))
     await client.queue_declare("jobs")
@@ -395,7 +396,7 @@ async def test_an_alarm_pauses_publishing_and_no_more(
 @pytest.mark.covers("T-PUB-08", "S86")
 @pytest_twisted.ensureDeferred
 async def test_a_broker_that_is_killed_leaves_no_publish_without_an_end(
-    own_connect: Connector, own_broker: Node
+    own_connect: Connector, own_broker: BrokerNode
 ) -> None:
     client = Client(await own_connect())
     await client.queue_declare("jobs", durable=True)
@@ -411,6 +412,7 @@ async def test_a_broker_that_is_killed_leaves_no_publish_without_an_end(
     await soon(publisher.flush())
     own_broker.start()
     client = Client(await own_connect())
+    lasting(own_broker)
     there = {int(body) for body in await bodies_in(client, "jobs") if body != b"first"}
     for number, end in enumerate(ends):
         if isinstance(end, Confirmed):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 
+from tests.broker_node import BrokerNode
 from tests.brokers_plugin import Vhost
 from tests.integration.support import (
     Connector,
@@ -22,7 +24,6 @@ from tests.integration.support import (
     protocol_of,
     soon,
 )
-from tests.rabbitmq import Node
 from txamqpx.channel import Channel
 from txamqpx.client import connect as connect_client
 from txamqpx.errors import (
@@ -152,40 +153,34 @@ async def test_a_slow_consumer_of_a_quorum_queue_is_cancelled_and_its_tag_kept(
 
 
 @pytest.fixture
-def impatient(vhost: Vhost) -> Node:
-    """Have the broker look for slow consumers each tenth of a second, and bear them for one."""
-    node = vhost.node
-    node.eval("application:set_env(rabbit, consumer_timeout, 1000)")
-    node.eval("application:set_env(rabbit, channel_tick_interval, 100)")
-    return node
+def impatient(vhost: Vhost) -> Iterator[BrokerNode]:
+    """Have the broker bear slow consumers for a second."""
+    with vhost.node.impatient(1):
+        yield vhost.node
 
 
 @pytest.mark.covers("T-CON-07")
 @pytest_twisted.ensureDeferred
 async def test_a_slow_consumer_of_a_classic_queue_costs_its_channel(
-    vhost: Vhost, impatient: Node, connect: Connector, told: Recorder
+    vhost: Vhost, impatient: BrokerNode, connect: Connector, told: Recorder
 ) -> None:
     if is_since(impatient, "4.3"):
         pytest.skip("RabbitMQ 4.3 and later have a timeout only for consumers of quorum queues")
-    try:
-        channel = await connect.channel(delegate=told)
-        await fill(channel, "jobs", [b"hello"])
-        inbox = Inbox()
-        await channel.basic_consume("jobs", inbox)
-        (held,) = await inbox.take()
+    channel = await connect.channel(delegate=told)
+    await fill(channel, "jobs", [b"hello"])
+    inbox = Inbox()
+    await channel.basic_consume("jobs", inbox)
+    (held,) = await inbox.take()
+    (reason,) = await told.next("channel_closed")
+    if not isinstance(reason, PreconditionFailed):  # that of the channel which filled the queue
         (reason,) = await told.next("channel_closed")
-        if not isinstance(reason, PreconditionFailed):  # that of the channel which filled the queue
-            (reason,) = await told.next("channel_closed")
-        assert isinstance(reason, PreconditionFailed)
-        assert "timed out" in reason.reply_text
-        assert held.ack() is Settlement.STALE
-        other = await another(channel)
-        again = await other.basic_get("jobs", no_ack=True)
-        assert again is not None
-        assert again.redelivered
-    finally:
-        impatient.eval("application:set_env(rabbit, consumer_timeout, 1800000)")
-        impatient.eval("application:set_env(rabbit, channel_tick_interval, 60000)")
+    assert isinstance(reason, PreconditionFailed)
+    assert "timed out" in reason.reply_text
+    assert held.ack() is Settlement.STALE
+    other = await another(channel)
+    again = await other.basic_get("jobs", no_ack=True)
+    assert again is not None
+    assert again.redelivered
 
 
 @pytest_twisted.ensureDeferred

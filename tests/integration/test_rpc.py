@@ -15,6 +15,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThread
 
+from tests.broker_node import BrokerNode
 from tests.brokers_plugin import Vhost
 from tests.faults import FaultProxy
 from tests.integration.support import (
@@ -32,7 +33,6 @@ from tests.integration.support import (
     until,
 )
 from tests.logged import LoggedErrors
-from tests.rabbitmq import Node
 from txamqpx.channel import Channel
 from txamqpx.client import Client
 from txamqpx.errors import (
@@ -525,7 +525,7 @@ async def test_we_answer_pika(
 @both_ways
 @pytest_twisted.ensureDeferred
 async def test_a_blocked_connection_is_waited_for(
-    own_connect: Connector, own_broker: Node, reply_queue: bool
+    own_connect: Connector, own_broker: BrokerNode, reply_queue: bool
 ) -> None:
     serving = Client(await own_connect())
     await serving.queue_declare("rpc")

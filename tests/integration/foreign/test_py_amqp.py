@@ -217,7 +217,7 @@ def test_what_was_got_is_settled(channel: amqp.Channel, queue: str) -> None:
     channel.basic_ack(tags[0])
     channel.basic_reject(tags[1], requeue=True)
     channel.basic_recover(requeue=True)
-    assert depth(channel, queue) == 2
+    until(channel, lambda: depth(channel, queue) == 2)
     first, second = channel.basic_get(queue), channel.basic_get(queue)
     assert [(one.body, one.delivery_info["redelivered"]) for one in (first, second)] == [
         (b"2", True),
