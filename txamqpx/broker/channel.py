@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from txamqpx.broker.consuming import CONSUMING, Consuming
 from txamqpx.broker.declaring import DECLARING
 from txamqpx.broker.publishing import PUBLISHING, Publishing
 from txamqpx.broker.refusal import Refusal
+from txamqpx.broker.roles import Connection
+from txamqpx.broker.vhost import VirtualHost
 from txamqpx.protocol.channel import ChannelCore
 from txamqpx.protocol.events import Requested
 from txamqpx.spec import amqp0_9_1 as amqp
 from txamqpx.spec.base import Method
-
-if TYPE_CHECKING:
-    from txamqpx.broker.session import Session
-    from txamqpx.broker.vhost import VirtualHost
 
 __all__ = ["BrokerChannel"]
 
@@ -35,7 +33,7 @@ class BrokerChannel:
         core: The channel's core.
     """
 
-    def __init__(self, session: Session, core: ChannelCore) -> None:
+    def __init__(self, session: Connection, core: ChannelCore) -> None:
         self.session = session
         self.core = core
         self.vhost: VirtualHost = session.vhost

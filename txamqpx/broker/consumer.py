@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from sys import maxsize
+from typing import Any, Protocol
 
 from txamqpx.broker.message import Entry
 
-if TYPE_CHECKING:
-    from txamqpx.broker.consuming import Consuming
-    from txamqpx.broker.queue import Queue
+__all__ = ["Consumer", "Receiver", "Source"]
 
-__all__ = ["Consumer"]
+
+class Source(Protocol):
+    """A queue, as its consumers see it."""
+
+    def remove_consumer(self, consumer: Consumer) -> None:
+        """Let a consumer have no more."""
+
+    def dispatch(self) -> None:
+        """Give out what is ready to whoever has credit."""
+
+
+class Receiver(Protocol):
+    """A channel's side of its consumers."""
+
+    def can_take(self, consumer: Consumer) -> bool:
+        """Return whether a consumer that has credit of its own may take a message now."""
+
+    def deliver(self, consumer: Consumer, entry: Entry) -> None:
+        """Write a delivery."""
+
+    def cancelled_by_queue(self, consumer: Consumer) -> None:
+        """Tell the client that a consumer's queue is gone."""
 
 
 class Consumer:
@@ -24,15 +44,22 @@ class Consumer:
         no_ack: Whether a message is settled when it is given out.
         exclusive: Whether nobody else may consume from the queue.
         arguments: What came with ``basic.consume``.
-        limit: How many messages it may have unsettled; 0: any number.
+        prefetch: How many messages it may have unsettled; 0: any number.
+
+    Attributes:
+        limit: How many messages it may have unsettled now; 0: none, while it is paused.
+        unsettled: How many it has.
+        is_out: Whether it lost its place among a queue's consumers.
     """
 
     __slots__ = (
         "arguments",
         "consuming",
         "exclusive",
+        "is_out",
         "limit",
         "no_ack",
+        "prefetch",
         "priority",
         "queue",
         "tag",
@@ -42,13 +69,13 @@ class Consumer:
     def __init__(
         self,
         tag: str,
-        queue: Queue,
-        consuming: Consuming,
+        queue: Source,
+        consuming: Receiver,
         *,
         no_ack: bool,
         exclusive: bool,
         arguments: Mapping[str, Any],
-        limit: int,
+        prefetch: int,
     ) -> None:
         self.tag = tag
         self.queue = queue
@@ -57,17 +84,10 @@ class Consumer:
         self.exclusive = exclusive
         self.arguments = arguments
         self.priority: int = arguments.get("x-priority", 0)
-        self.limit = limit
-        #: How many messages it has that wait to be settled.
+        self.prefetch = prefetch
+        self.limit = prefetch or maxsize
         self.unsettled = 0
+        self.is_out = False
 
-    @property
-    def has_credit(self) -> bool:
-        """Whether it can take a message now."""
-        if self.limit and self.unsettled >= self.limit:
-            return False
-        return self.consuming.can_take(self)
-
-    def take(self, entry: Entry) -> None:
-        """Give it a message."""
-        self.consuming.deliver(self, entry)
+    def __repr__(self) -> str:
+        return f"<consumer {self.tag!r} of {self.queue!r}, {self.unsettled} unsettled>"

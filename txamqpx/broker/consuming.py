@@ -5,18 +5,16 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from txamqpx.broker.consumer import Consumer
-from txamqpx.broker.message import Entry
+from txamqpx.broker.message import Entry, Keeper
 from txamqpx.broker.queue import Queue
 from txamqpx.broker.refusal import Refusal
+from txamqpx.broker.roles import Channel
 from txamqpx.protocol.delivering import DeliverFrames
 from txamqpx.spec import amqp0_9_1 as amqp
 from txamqpx.spec.base import Method
-
-if TYPE_CHECKING:
-    from txamqpx.broker.channel import BrokerChannel
 
 __all__ = ["CONSUMING", "Consuming"]
 
@@ -28,7 +26,7 @@ class Consuming:
         channel: The channel.
     """
 
-    def __init__(self, channel: BrokerChannel) -> None:
+    def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self.consumers: dict[str, Consumer] = {}
         #: What was given out and waits to be settled, by delivery tag.
@@ -92,7 +90,7 @@ class Consuming:
 
     def ack(self, words: list[tuple[int, bool]]) -> None:
         """Settle deliveries, and give out what there is room for then."""
-        queues: dict[Queue, None] = {}
+        queues: dict[Keeper, None] = {}
         for tag, multiple in words:
             for entry in self._take(tag, multiple):
                 entry.queue.ack(entry)
@@ -169,7 +167,15 @@ class Consuming:
         self.put_back(0, True, requeue=True)
 
 
-def _qos(channel: BrokerChannel, method: amqp.BasicQos) -> Method:
+class ConsumingChannel(Channel, Protocol):
+    """A channel, as what is asked of its consumers sees it."""
+
+    @property
+    def consuming(self) -> Consuming:
+        """Its consumers."""
+
+
+def _qos(channel: ConsumingChannel, method: amqp.BasicQos) -> Method:
     if method.prefetch_size:
         raise Refusal(540, f"prefetch_size!=0 ({method.prefetch_size})")
     if method.global_:
@@ -179,7 +185,7 @@ def _qos(channel: BrokerChannel, method: amqp.BasicQos) -> Method:
     return amqp.BasicQosOk()
 
 
-def _consume(channel: BrokerChannel, method: amqp.BasicConsume) -> None:
+def _consume(channel: ConsumingChannel, method: amqp.BasicConsume) -> None:
     queue = channel.vhost.queue(channel.queue_name(method.queue), channel.session)
     consumer = channel.consuming.add(method, queue)
     if not method.no_wait:
@@ -188,25 +194,25 @@ def _consume(channel: BrokerChannel, method: amqp.BasicConsume) -> None:
     queue.dispatch()
 
 
-def _cancel(channel: BrokerChannel, method: amqp.BasicCancel) -> Method:
+def _cancel(channel: ConsumingChannel, method: amqp.BasicCancel) -> Method:
     channel.consuming.cancel(method.consumer_tag)
     return amqp.BasicCancelOk(method.consumer_tag)
 
 
-def _get(channel: BrokerChannel, method: amqp.BasicGet) -> Method | None:
+def _get(channel: ConsumingChannel, method: amqp.BasicGet) -> Method | None:
     queue = channel.vhost.queue(channel.queue_name(method.queue), channel.session)
     return channel.consuming.get(queue, no_ack=method.no_ack)
 
 
-def _nack(channel: BrokerChannel, method: amqp.BasicNack) -> None:
+def _nack(channel: ConsumingChannel, method: amqp.BasicNack) -> None:
     channel.consuming.put_back(method.delivery_tag, method.multiple, requeue=method.requeue)
 
 
-def _reject(channel: BrokerChannel, method: amqp.BasicReject) -> None:
+def _reject(channel: ConsumingChannel, method: amqp.BasicReject) -> None:
     channel.consuming.put_back(method.delivery_tag, False, requeue=method.requeue)
 
 
-CONSUMING: Mapping[int, Callable[[BrokerChannel, Any], Method | None]] = {
+CONSUMING: Mapping[int, Callable[[ConsumingChannel, Any], Method | None]] = {
     amqp.BasicQos.index: _qos,
     amqp.BasicConsume.index: _consume,
     amqp.BasicCancel.index: _cancel,

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from txamqpx.broker.roles import Channel
 from txamqpx.spec import amqp0_9_1 as amqp
 from txamqpx.spec.base import Method
-
-if TYPE_CHECKING:
-    from txamqpx.broker.channel import BrokerChannel
 
 __all__ = ["DECLARING"]
 
 
-def _queue_declare(channel: BrokerChannel, method: amqp.QueueDeclare) -> Method:
+def _queue_declare(channel: Channel, method: amqp.QueueDeclare) -> Method:
     vhost, session = channel.vhost, channel.session
     if method.passive:
         queue = vhost.queue(channel.queue_name(method.queue), session)
@@ -31,17 +29,17 @@ def _queue_declare(channel: BrokerChannel, method: amqp.QueueDeclare) -> Method:
     return amqp.QueueDeclareOk(queue.name, len(queue.ready), len(queue.consumers))
 
 
-def _queue_delete(channel: BrokerChannel, method: amqp.QueueDelete) -> Method:
+def _queue_delete(channel: Channel, method: amqp.QueueDelete) -> Method:
     queue = channel.vhost.queue(channel.queue_name(method.queue), channel.session)
     return amqp.QueueDeleteOk(channel.vhost.delete_queue(queue))
 
 
-def _queue_purge(channel: BrokerChannel, method: amqp.QueuePurge) -> Method:
+def _queue_purge(channel: Channel, method: amqp.QueuePurge) -> Method:
     queue = channel.vhost.queue(channel.queue_name(method.queue), channel.session)
     return amqp.QueuePurgeOk(queue.purge())
 
 
-DECLARING: Mapping[int, Callable[[BrokerChannel, Any], Method | None]] = {
+DECLARING: Mapping[int, Callable[[Channel, Any], Method | None]] = {
     amqp.QueueDeclare.index: _queue_declare,
     amqp.QueueDelete.index: _queue_delete,
     amqp.QueuePurge.index: _queue_purge,

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 from txamqpx.protocol.events import Published
 from txamqpx.spec.amqp0_9_1 import BasicProperties
 
-if TYPE_CHECKING:
-    from txamqpx.broker.consumer import Consumer
-    from txamqpx.broker.queue import Queue
-
-__all__ = ["Entry", "Message"]
+__all__ = ["Entry", "Holder", "Keeper", "Message"]
 
 _HEADERS = 0x20
 _DELIVERY_MODE = 0x10
@@ -50,12 +46,34 @@ class Message(Published):
         return headers
 
 
+class Keeper(Protocol):
+    """A queue, as what lies in it sees it."""
+
+    def ack(self, entry: Entry) -> None:
+        """Forget a message that was given out."""
+
+    def reject(self, entry: Entry) -> None:
+        """Forget a message that somebody does not want, or make it a dead letter."""
+
+    def requeue(self, entries: Iterable[Entry]) -> None:
+        """Take messages back to their places."""
+
+    def dispatch(self) -> None:
+        """Give out what is ready to whoever has credit."""
+
+
+class Holder(Protocol):
+    """A consumer, as what it holds sees it."""
+
+    unsettled: int
+
+
 class Entry:
     """A message's place in one queue."""
 
     __slots__ = ("consumer", "expires", "message", "position", "queue", "redelivered")
 
-    def __init__(self, message: Message, queue: Queue, position: int) -> None:
+    def __init__(self, message: Message, queue: Keeper, position: int) -> None:
         self.message = message
         self.queue = queue
         #: Its number in the queue, which it keeps when it comes back.
@@ -63,6 +81,6 @@ class Entry:
         #: Whether it was given out before.
         self.redelivered = False
         #: Who has it; None while it is ready, and after ``basic.get``.
-        self.consumer: Consumer | None = None
+        self.consumer: Holder | None = None
         #: When it expires, by the broker's clock; None: never.
         self.expires: float | None = None

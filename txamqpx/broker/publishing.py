@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from txamqpx.broker.message import Message
 from txamqpx.broker.refusal import Refusal
+from txamqpx.broker.roles import Channel
 from txamqpx.protocol.frames import END, METHOD
 from txamqpx.spec import amqp0_9_1 as amqp
 from txamqpx.spec.base import Method
-
-if TYPE_CHECKING:
-    from txamqpx.broker.channel import BrokerChannel
 
 __all__ = ["PUBLISHING", "Publishing"]
 
@@ -30,7 +28,7 @@ class Publishing:
         channel: The channel.
     """
 
-    def __init__(self, channel: BrokerChannel) -> None:
+    def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._route = channel.vhost.route
         #: The number of the last publish in confirm mode; None: the channel is not in that mode.
@@ -92,12 +90,20 @@ class Publishing:
         core.connection.outbox.append(_pack_confirm(METHOD, core.number, 13, index, tag, multiple, END))
 
 
-def _select(channel: BrokerChannel, method: amqp.ConfirmSelect) -> Method:
+class PublishingChannel(Channel, Protocol):
+    """A channel, as what is asked of its publishes sees it."""
+
+    @property
+    def publishing(self) -> Publishing:
+        """Its publishes."""
+
+
+def _select(channel: PublishingChannel, method: amqp.ConfirmSelect) -> Method:
     if channel.publishing.last is None:
         channel.publishing.last = 0
     return amqp.ConfirmSelectOk()
 
 
-PUBLISHING: Mapping[int, Callable[[BrokerChannel, Any], Method | None]] = {
+PUBLISHING: Mapping[int, Callable[[PublishingChannel, Any], Method | None]] = {
     amqp.ConfirmSelect.index: _select,
 }

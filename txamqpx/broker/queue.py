@@ -6,18 +6,21 @@ from bisect import insort
 from collections import deque
 from collections.abc import Iterable, Mapping
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from txamqpx.broker.consumer import Consumer
 from txamqpx.broker.message import Entry, Message
 
-if TYPE_CHECKING:
-    from txamqpx.broker.session import Session
-    from txamqpx.broker.vhost import VirtualHost
-
-__all__ = ["Queue"]
+__all__ = ["Place", "Queue"]
 
 _position = attrgetter("position")
+
+
+class Place(Protocol):
+    """A virtual host, as its queues see it."""
+
+    def delete_queue(self, queue: Queue) -> int:
+        """Delete a queue and its bindings; return how many messages were ready."""
 
 
 class Queue:
@@ -37,10 +40,10 @@ class Queue:
     def __init__(
         self,
         name: str,
-        vhost: VirtualHost,
+        vhost: Place,
         *,
         durable: bool,
-        owner: Session | None,
+        owner: object | None,
         auto_delete: bool,
         arguments: Mapping[str, Any],
     ) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from typing import Protocol as Role
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Protocol, connectionDone
@@ -11,8 +12,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txamqpx.broker.channel import BrokerChannel
+from txamqpx.broker.clock import BrokerClock
+from txamqpx.broker.consumer import Source
 from txamqpx.broker.message import Message
-from txamqpx.broker.queue import Queue
 from txamqpx.broker.refusal import Refusal
 from txamqpx.broker.vhost import VirtualHost
 from txamqpx.protocol import events
@@ -22,16 +24,31 @@ from txamqpx.pulse import Pulse
 from txamqpx.spec import amqp0_9_1 as amqp
 from txamqpx.writer import Writer
 
-if TYPE_CHECKING:
-    from txamqpx.broker.broker import Broker
-
-__all__ = ["Session"]
+__all__ = ["Session", "Surroundings"]
 
 # What a client that was told goodbye gets to take our last words.
 _FAREWELL = 1.0
 
 # A client that reads slowly has no more than this waiting for it, besides what is in the transport.
 _MOST_WAITING = 256 * 1024
+
+
+class Surroundings(Role):
+    """A broker, as its sessions see it."""
+
+    users: dict[str, str]
+    vhosts: dict[str, VirtualHost]
+    heartbeat: int
+    frame_max: int
+    channel_max: int
+    sessions: set[Session]
+
+    @property
+    def clock(self) -> BrokerClock:
+        """The broker's time."""
+
+    def server_properties(self) -> dict[str, Any]:
+        """Return what a client is told."""
 
 
 class Session(Protocol):
@@ -44,7 +61,7 @@ class Session(Protocol):
     log = Logger()
     vhost: VirtualHost
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Surroundings) -> None:
         self.broker = broker
         #: What a peer's silence is told by: the broker's own time may run ahead of it.
         self.clock = broker.clock.base
@@ -61,7 +78,7 @@ class Session(Protocol):
         self._at_end: list[Callable[[], None]] = []
         self._dispatching = False
         # Queues that have something for this client once it has read what waits.
-        self._stalled: dict[Queue, None] = {}
+        self._stalled: dict[Source, None] = {}
         self._on: dict[type[Any], Callable[[Any], None]] = {
             events.Requested: self._requested,
             events.Published: self._published,
@@ -134,7 +151,7 @@ class Session(Protocol):
         """False while so much waits for the client that it had better get no deliveries."""
         return self.core.outbox.size < _MOST_WAITING
 
-    def stall(self, queue: Queue) -> None:
+    def stall(self, queue: Source) -> None:
         """Let a queue give out messages again once what waits has been written."""
         if not self._stalled:
             self._writer.when_writable(_MOST_WAITING // 2).addCallbacks(self._go_on, lambda failure: None)

@@ -5,17 +5,22 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from txamqpx.broker.message import Message
+from txamqpx.broker.profile import Profile
 from txamqpx.broker.queue import Queue
 from txamqpx.broker.refusal import Refusal
 
-if TYPE_CHECKING:
-    from txamqpx.broker.broker import Broker
-    from txamqpx.broker.session import Session
+__all__ = ["House", "VirtualHost"]
 
-__all__ = ["VirtualHost"]
+
+class House(Protocol):
+    """A broker, as its virtual hosts see it."""
+
+    @property
+    def profile(self) -> Profile:
+        """Which RabbitMQ it can be taken for."""
 
 
 class VirtualHost:
@@ -26,14 +31,14 @@ class VirtualHost:
         broker: Whose it is.
     """
 
-    def __init__(self, name: str, broker: Broker) -> None:
+    def __init__(self, name: str, broker: House) -> None:
         self.name = name
         self.broker = broker
         self.queues: dict[str, Queue] = {}
 
     # ----------------------------------------------------------------------- queues
 
-    def queue(self, name: str, session: Session) -> Queue:
+    def queue(self, name: str, session: object) -> Queue:
         """Return a queue that ``session`` may use.
 
         Raises:
@@ -54,7 +59,7 @@ class VirtualHost:
     def declare_queue(
         self,
         name: str,
-        session: Session,
+        session: object,
         *,
         durable: bool,
         exclusive: bool,
@@ -83,7 +88,7 @@ class VirtualHost:
         queue.delete()
         return count
 
-    def delete_exclusive(self, session: Session) -> None:
+    def delete_exclusive(self, session: object) -> None:
         """Delete the queues that end with a connection."""
         for queue in [queue for queue in self.queues.values() if queue.owner is session]:
             self.delete_queue(queue)
