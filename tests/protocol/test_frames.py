@@ -157,6 +157,7 @@ def test_it_knows_how_much_it_keeps() -> None:
     reader, data = FrameReader(), frame(BODY, 1, b"abcdef")
     reader.keep(b"before" + data[:3], 6)
     assert reader.pending == 3
+    assert reader.begun() == data[:3]
     rest = reader.prepend(data[3:9])
     assert rest == data[:9]
     assert reader.pending == 0
@@ -165,9 +166,11 @@ def test_it_knows_how_much_it_keeps() -> None:
     assert reader.prepend(b"x") == b"x"
     assert reader.fill(data[9:11]) == 0
     assert reader.pending == 11
+    assert reader.begun() == data[:11]
     assert reader.fill(data[11:] + b"more") == len(data) - 11
     assert reader.pending == 0
     assert reader.take() == (BODY, 1, b"abcdef")
+    assert reader.begun() == b""
 
 
 def test_what_cannot_be_understood_yet_is_held() -> None:

@@ -135,7 +135,8 @@ class Connection:
         self.preparations: Mapping[int, Preparation] = CLIENT_PREPARATIONS if client else SERVER_PREPARATIONS
         self._handshake = handshake
         self._greeted = False
-        self._reader = FrameReader()
+        #: What came of a frame whose end has not.
+        self.reader = FrameReader()
         self._channels: dict[int, ChannelCore] = {}
         self._numbers_used: set[int] = set()
         self._last_number = 0
@@ -303,7 +304,7 @@ class Connection:
             if error is None:
                 error = self._handshake.explain(self.state)
             if error is None:
-                pending = self._reader.pending
+                pending = self.reader.pending
                 where = f" in the middle of a frame, after {pending} bytes of it" if pending else ""
                 error = ConnectionLost(f"the connection was lost{where}")
             error.__cause__ = error.__cause__ or cause
@@ -311,7 +312,7 @@ class Connection:
         return self.take_events()
 
     def _read(self, data: bytes) -> None:
-        reader = self._reader
+        reader = self.reader
         offset = 0
         if not self._greeted:
             data = reader.prepend(data)

@@ -105,6 +105,13 @@ class FrameReader:
         self._rest = data
         self.pending = len(data)
 
+    def begun(self) -> bytes:
+        """Return what is kept, as it came."""
+        if not self._pieces:
+            return self._rest
+        length = self.pending + self._missing - OVERHEAD
+        return b"".join((pack_head(self._kind, self._number, length), *self._pieces))
+
     def prepend(self, data: bytes) -> bytes:
         """Return ``data`` behind what was kept, if that was less than a frame's head."""
         if self._rest:
