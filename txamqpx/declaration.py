@@ -142,7 +142,7 @@ class Declarations:
         for warning in warnings:
             if warning not in self._warned and len(self._warned) < MOST_WARNINGS:
                 self._warned.add(warning)
-                self.log.warn("{warning}", warning=warning)
+                self.log.warn("{what}", what=warning)  # trial takes a "warning" for one of Python's
 
     def exchange_declare(
         self,
