@@ -11,6 +11,7 @@ import pytest
 
 from tests.broker_node import BrokerNode
 from tests.certificates import CLIENT_NAME, Certificates, write_certificates
+from tests.conformance import NO_BROKER
 from tests.installation import DEFAULT, BrokerMissing
 from tests.rabbitmq import Node
 
@@ -60,7 +61,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     for name in FIXTURES:
         if isinstance(item, pytest.Function) and name in item.fixturenames:
             node = item.funcargs.get(name)
-            label = node.label if isinstance(node, BrokerNode) else "no broker"
+            label = node.label if isinstance(node, BrokerNode) else NO_BROKER
             report.user_properties.append(("broker", label))
     return report
 

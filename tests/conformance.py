@@ -64,10 +64,19 @@ ROWS = frozenset(row for section in SECTIONS.values() for row in section)
 HEAD = """\
 # Conformance
 
-Which test holds which row, and where it passed last: in memory, or on which broker. `make conformance` writes
-this page from the tests' `covers` marks and from the results of the runs in this checkout.
+Which test holds which row, and what became of it on each broker when it ran last; a test without a broker ran
+in memory. *Passed* is all of its cases, *n/a* that it is about something which this broker's release does not
+have, *differs* a deliberate difference of the embedded broker, which is explained at the end; an empty cell,
+that it was not run there. `make conformance` writes this page from the tests' `covers` marks and from the
+results of the runs in this checkout.
 
 """
+
+DIFFERENCE = "deliberately different: "
+"""How the reason begins for which a test, or its rest, is skipped where a broker is meant to differ."""
+
+SKIPPED = "skipped: "
+NO_BROKER = "no broker"
 
 
 def rows(item: pytest.Item) -> list[str]:
@@ -95,13 +104,21 @@ class Results:
         self._outcomes: dict[str, dict[str, str]] = defaultdict(dict)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note an outcome; a failure in any phase stands, a test that was skipped did not run."""
-        if "covers" not in report.keywords or report.skipped or (report.when != "call" and not report.failed):
+        """Note an outcome; a failure in any phase stands.
+
+        Of the tests without a mark those are noted that are skipped for a deliberate difference.
+        """
+        if report.when != "call" and report.outcome == "passed":
             return
         broker = str(dict(report.user_properties).get("broker", "memory"))
+        outcome = f"{SKIPPED}{_reason(report)}" if report.skipped else report.outcome
+        if report.skipped and broker in {"memory", NO_BROKER}:
+            return
+        if "covers" not in report.keywords and DIFFERENCE not in outcome:
+            return
         outcomes = self._outcomes[report.nodeid]
         if outcomes.get(broker) != "failed":
-            outcomes[broker] = report.outcome
+            outcomes[broker] = outcome
 
     def pytest_sessionfinish(self) -> None:
         """Add what this run found to what was known."""
@@ -147,30 +164,64 @@ def page(tests: Mapping[str, Iterable[str]], outcomes: Mapping[str, Mapping[str,
         outcomes: Each test's last outcome, by broker.
     """
     held = ROWS & {row for row in tests if tests[row]}
-    count = len({test for row in held for test in tests[row]})
-    lines = [f"{len(held)} of {len(ROWS)} rows are held, by {count} tests."]
+    marked = {test for row in held for test in tests[row]}
+    brokers = _columns({broker for test in marked for broker in outcomes.get(test, ())})
+    head = ["Row", "Test", *brokers]
+    lines = [f"{len(held)} of {len(ROWS)} rows are held, by {len(marked)} tests."]
     for title, section in SECTIONS.items():
-        lines += ["", f"## {title}", "", "| Row | Test | Passed on |", "|---|---|---|"]
+        lines += ["", f"## {title}", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
         for row in section:
             functions: dict[str, list[Mapping[str, str]]] = defaultdict(list)
             for test in tests.get(row, ()):
                 functions[test.partition("[")[0]].append(outcomes.get(test, {}))
             for function, found in functions.items():
-                path, _, name = function.partition("::")
-                link = f"[{path.removeprefix('tests/')}](../{path}) `{name}`"
-                lines.append(f"| {row} | {link} | {_passed_on(found)} |")
+                cells = [_cell([each[broker] for each in found if broker in each]) for broker in brokers]
+                lines.append(f"| {' | '.join([row, _link(function), *cells])} |")
         lines += ["", f"Held by no test yet: {_missing(section, held)}."]
-    return HEAD + "\n".join([*lines, ""])
+    return HEAD + "\n".join([*lines, "", *_differences(outcomes), ""])
 
 
-def _passed_on(found: list[Mapping[str, str]]) -> str:
-    """Say on which brokers all cases of a test passed, and where one of them did not."""
-    brokers = sorted({broker for outcomes in found for broker in outcomes})
-    said = []
-    for broker in brokers:
-        failed = sum(outcomes.get(broker) == "failed" for outcomes in found)
-        said.append(f"**failed on {broker}**" if failed else broker)
-    return ", ".join(said) or "not run"
+def _columns(brokers: Set[str]) -> list[str]:
+    """Order the brokers: none at all, ours, and then what ours is measured by."""
+    return sorted(brokers, key=lambda broker: (broker != "memory", not broker.startswith("embedded"), broker))
+
+
+def _link(function: str) -> str:
+    path, _, name = function.partition("::")
+    return f"[{path.removeprefix('tests/')}](../{path}) `{name}`"
+
+
+def _cell(found: list[str]) -> str:
+    """Say what became of the cases of a test on one broker."""
+    if any(outcome == "failed" for outcome in found):
+        return "**failed**"
+    if any(DIFFERENCE in outcome for outcome in found):
+        return "differs"
+    if any(outcome == "passed" for outcome in found):
+        return "passed"
+    return "n/a" if found else ""
+
+
+def _differences(outcomes: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """List the deliberate differences: why, and the tests that say so."""
+    found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for test, by_broker in outcomes.items():
+        for broker, outcome in by_broker.items():
+            if DIFFERENCE in outcome:
+                why = outcome.partition(DIFFERENCE)[2]
+                found[why][_link(test.partition("[")[0])].add(broker)
+    lines = ["## Deliberate differences of the embedded broker"]
+    for why, links in sorted(found.items()):
+        lines += ["", f"**{why[:1].upper()}{why[1:]}.**", ""]
+        lines += [f"- {link}, on {', '.join(sorted(links[link]))}" for link in sorted(links)]
+    return lines if found else [*lines, "", "None."]
+
+
+def _reason(report: pytest.TestReport) -> str:
+    """Return why a test was skipped."""
+    where = report.longrepr
+    text = where[2] if isinstance(where, tuple) else str(where)
+    return text.removeprefix("Skipped: ")
 
 
 def _missing(section: list[str], held: Set[str]) -> str:

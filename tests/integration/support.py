@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 import attrs
 import pika
@@ -18,6 +18,7 @@ from twisted.internet.task import deferLater
 
 from tests.broker_node import BrokerNode
 from tests.brokers_plugin import Vhost
+from tests.conformance import DIFFERENCE
 from txamqpx.channel import Channel
 from txamqpx.connection import AMQPProtocol
 from txamqpx.delegates import Delegate
@@ -285,7 +286,12 @@ def needs(node: BrokerNode, release: str, reason: str) -> None:
 def lasting(node: BrokerNode) -> None:
     """Skip the rest of a test, which is about what outlives a broker's process, where nothing does."""
     if not node.keeps:
-        pytest.skip(f"{node.label} keeps nothing: what is durable goes with its process")
+        differs("it keeps nothing, so that what is durable goes with its process")
+
+
+def differs(why: str) -> NoReturn:
+    """Skip the rest of a test over what a broker is not meant to do; docs/conformance.md lists it."""
+    pytest.skip(f"{DIFFERENCE}{why}")
 
 
 def release_of(node: BrokerNode) -> tuple[int, ...]:
