@@ -383,7 +383,15 @@ def test_a_server_leaves_the_decisions_to_whoever_is_behind_it() -> None:
 
 
 @pytest.mark.covers("T-HS-03")
-@pytest.mark.parametrize("data", [b"AMQP\x00\x01\x00\x00", b"GET / HTTP/1.1\r\n", b"\x16\x03\x01", b"AMQX"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"AMQP\x00\x01\x00\x00",
+        b"GET / HTTP/1.1\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01",
+        b"AMQX\x00\x00\x09\x01",
+    ],
+)
 def test_a_server_tells_a_client_of_another_protocol_what_it_speaks_and_hangs_up(data: bytes) -> None:
     core = Connection(ServerHandshake())
     event = only(events.ConnectionEnded, core.receive_data(data))

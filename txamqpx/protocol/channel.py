@@ -124,6 +124,11 @@ class Surroundings(Protocol):
     def release(self, channel: ChannelCore) -> None:
         """Free the channel's number."""
 
+    def assemble(
+        self, channel: ChannelCore, name: str, class_id: int, done: Callable[[bytes, bytes], None]
+    ) -> Assembly:
+        """Return what gathers the content of method ``name``."""
+
 
 class ChannelCore:
     """One channel of a connection, in either role."""
@@ -164,7 +169,8 @@ class ChannelCore:
         self._sent = rows.sent
         self._received = rows.received
         self._handlers = connection.channel_handlers
-        self._assembly: Assembly | None = None
+        #: The content that is being gathered.
+        self.assembly: Assembly | None = None
         self._next_tag = 1
         self._publishes = PublishFrames(number, connection.tuning, connection.payload_max)
 
@@ -344,9 +350,9 @@ class ChannelCore:
             DecodeError: Arguments are malformed.
         """
         if kind == METHOD:
-            if self._assembly is not None:
+            if self.assembly is not None:
                 raise RemoteProtocolError(
-                    "a method in the middle of a content", reply_code=505, operation=self._assembly.name
+                    "a method in the middle of a content", reply_code=505, operation=self.assembly.name
                 )
             if end - offset < 4:
                 raise RemoteProtocolError("a method frame is cut short", reply_code=502)
@@ -361,10 +367,10 @@ class ChannelCore:
                 self._other(index, data, offset + 4, end)
                 return end + 1
             return handler(self, data, offset + 4, end)
-        if self._assembly is not None:
-            take = self._assembly.header if kind != BODY else self._assembly.body
+        if self.assembly is not None:
+            take = self.assembly.header if kind != BODY else self.assembly.body
             if take(data, offset, end):
-                self._assembly = None
+                self.assembly = None
         elif not self.closing:
             raise RemoteProtocolError("a content frame without a method before it", reply_code=505)
         return end + 1
@@ -391,7 +397,7 @@ class ChannelCore:
         self._received = rows.received
         if self.closing:
             self._handlers = self.connection.closing_handlers
-            self._assembly = None
+            self.assembly = None
 
     def _other(self, index: int, data: bytes, offset: int, end: int) -> None:
         """Take a method that has no function of its own: an answer to us, or a request of the peer."""
@@ -442,7 +448,7 @@ class ChannelCore:
 
     def await_content(self, name: str, class_id: int, done: Callable[[bytes, bytes], None]) -> None:
         """Gather the content of method ``name`` frame by frame; ``done`` gets properties and body."""
-        self._assembly = Assembly(name, class_id, self.connection.max_message_size, done)
+        self.assembly = self.connection.assemble(self, name, class_id, done)
 
     def _requested_with_content(self, method: Method, header: bytes, body: bytes) -> None:
         properties = self.connection.dialect.properties[method.index >> 16]
@@ -459,9 +465,13 @@ class ChannelCore:
         self._sent = {}  # a number may be opened again, but as another channel
         self.fail_all(error, connection_ended=connection_ended)
         self.unsettled.forget()
-        self._assembly = None
+        self.assembly = None
         self.connection.events.append(ChannelEnded(self, error))
         self.connection.release(self)
+
+    def await_answer(self) -> None:
+        """Wait for the answer to our own ``channel.close``, which has crossed the peer's."""
+        self._move(ChannelState.SERVER_CLOSING)
 
     def fail_all(self, error: Closed, *, connection_ended: bool = False) -> None:
         """Give every token back, each with an error of its own."""

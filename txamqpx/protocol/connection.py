@@ -40,6 +40,7 @@ from txamqpx.errors import (
 from txamqpx.protocol import events
 from txamqpx.protocol.arrivals import CLIENT_HANDLERS, SERVER_HANDLERS, WHILE_CLOSING, Handler
 from txamqpx.protocol.channel import ChannelCore, Preparation, Waiting
+from txamqpx.protocol.content import Assembly
 from txamqpx.protocol.departures import CLIENT_PREPARATIONS, SERVER_PREPARATIONS
 from txamqpx.protocol.frames import (
     BODY,
@@ -509,6 +510,12 @@ class Connection:
     def release(self, channel: ChannelCore) -> None:
         """Free the number of a channel that has ended."""
         self._channels.pop(channel.number, None)
+
+    def assemble(
+        self, channel: ChannelCore, name: str, class_id: int, done: Callable[[bytes, bytes], None]
+    ) -> Assembly:
+        """Return what gathers the content of method ``name``, which came on ``channel``."""
+        return Assembly(name, class_id, self.max_message_size, done)
 
     def rows(self, state: Enum) -> Rows:
         """Return what we may send and what may come on a channel in ``state``."""

@@ -71,6 +71,11 @@ class Assembly:
         self._empty = 0
         self._pieces: list[bytes] = []
 
+    @property
+    def began(self) -> bool:
+        """Whether the header was there."""
+        return self._properties is not None
+
     def header(self, data: bytes, offset: int, end: int) -> bool:
         """Take a header frame's payload; return True if the content is complete with it.
 

@@ -18,6 +18,7 @@ from txamqpx.spec.base import Method, Properties
 
 __all__ = [
     "Blocked",
+    "Broken",
     "Channel",
     "ChannelEnded",
     "Confirmed",
@@ -34,6 +35,7 @@ __all__ = [
     "Requested",
     "Returned",
     "Settled",
+    "TooLarge",
     "Tuned",
     "Unblocked",
     "Unrouted",
@@ -275,6 +277,23 @@ class Requested:
 
 
 @define(eq=False)
+class TooLarge:
+    """A client has published more than the broker takes; the body was not kept."""
+
+    channel: Channel
+    #: How many bytes it had.
+    size: int
+
+
+@define(eq=False)
+class Broken:
+    """A client has broken the protocol: what came before is to be answered first."""
+
+    #: A ``txamqpx.protocol.rulings.Breach``.
+    error: Any
+
+
+@define(eq=False)
 class ConsumerCancelled:
     """The broker ended a consumer: its queue was deleted, failed over, or it timed out."""
 
@@ -332,6 +351,8 @@ Event = (
     | Requested
     | Published
     | Acked
+    | TooLarge
+    | Broken
     | Delivered
     | Returned
     | ConsumerCancelled

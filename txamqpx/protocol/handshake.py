@@ -43,6 +43,9 @@ CAPABILITIES: Mapping[str, bool] = {
 
 DEFAULT_TUNING = Tuning(channel_max=2047, frame_max=131072, heartbeat=60)  # what RabbitMQ proposes
 
+# How 0-9 was asked for, which brokers take for 0-9-1.
+_OLD_HEADERS = {b"AMQP\x00\x00\x09\x01": b"AMQP\x01\x01\x00\x09"}
+
 
 class Opening(Protocol):
     """What a handshake needs of the connection that it opens."""
@@ -198,6 +201,8 @@ class ServerHandshake:
         properties: What to tell the client of ourselves.
         mechanisms: How it may log in, separated by spaces.
         locales: Which languages we speak, separated by spaces.
+        offer: The header that a client is told which wants another protocol; empty: ours.
+        least_frame_max: The smallest frames that a client may agree to.
     """
 
     role = Role.SERVER
@@ -208,8 +213,12 @@ class ServerHandshake:
         properties: Mapping[str, Any] | None = None,
         mechanisms: str = "PLAIN AMQPLAIN",
         locales: str = "en_US",
+        offer: bytes = b"",
+        least_frame_max: int = FRAME_MIN_SIZE,
     ) -> None:
         self._properties = dict(properties or {})
+        self._offer = offer
+        self._least_frame_max = least_frame_max
         self._mechanisms = mechanisms
         self._locales = locales
         self.handlers = {"connection.tune-ok": self._tune_ok}
@@ -228,10 +237,10 @@ class ServerHandshake:
         """
         dialect = connection.dialect
         header = dialect.header
-        if not data.startswith(header):
-            if header.startswith(data):
-                return None
-            connection.outbox.append_urgent(header)
+        if len(data) < len(header):
+            return None
+        if data[:8] not in (header, _OLD_HEADERS.get(header)):
+            connection.outbox.append_urgent(self._offer or header)
             raise Silent(f"the client wants another protocol: {data[:8]!r}")
         connection.state = ConnectionState.AWAIT_START
         connection.send(
@@ -260,10 +269,10 @@ class ServerHandshake:
                     reply_code=530,
                     operation=method.name,
                 )
-        if 0 < tuning.frame_max < FRAME_MIN_SIZE:
+        if 0 < tuning.frame_max < self._least_frame_max:
             raise RemoteProtocolError(
                 f"negotiated frame_max = {tuning.frame_max} is lower than the minimum allowed value "
-                f"({FRAME_MIN_SIZE})",
+                f"({self._least_frame_max})",
                 reply_code=530,
                 operation=method.name,
             )

@@ -15,6 +15,7 @@ from txamqpx.protocol.arrivals import SERVER_HANDLERS, Handler
 from txamqpx.protocol.channel import ChannelCore
 from txamqpx.protocol.content import whole_content
 from txamqpx.protocol.frames import END
+from txamqpx.protocol.layouts import check_layout
 from txamqpx.spec import amqp0_9_1 as amqp
 
 __all__ = ["BROKER_HANDLERS"]
@@ -57,6 +58,7 @@ def _publish(channel: ChannelCore, data: bytes, offset: int, end: int) -> int:
 
 
 def _learn(channel: ChannelCore, target: bytes, data: bytes, offset: int, end: int) -> tuple[str, str, int]:
+    check_layout(amqp.BasicPublish.index, data, offset, end)
     method = amqp.BasicPublish.decode(data, offset, end)
     if len(channel.targets) >= _MAX_TARGETS:
         channel.targets.clear()
@@ -72,8 +74,8 @@ def _complete(message: events.Published, header: bytes, body: bytes) -> None:
 
 
 def _ack(channel: ChannelCore, data: bytes, offset: int, end: int) -> int:
-    if end - offset < 9:
-        raise RemoteProtocolError("basic.ack is cut short", reply_code=502)
+    if end - offset != 9:
+        raise RemoteProtocolError("basic.ack takes nine octets", reply_code=502)
     tag, bits = _unpack_tag_and_bits(data, offset)
     happened = channel.connection.events
     last = happened[-1] if happened else None
