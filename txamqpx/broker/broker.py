@@ -30,6 +30,7 @@ class Broker(Factory):
         heartbeat: What is proposed to clients, in seconds; 0: none.
         frame_max: The largest frame, in bytes.
         channel_max: The most channels of a connection.
+        consumer_timeout: After how many seconds a delivery has to be settled; None: never.
     """
 
     noisy = False
@@ -45,6 +46,7 @@ class Broker(Factory):
         heartbeat: int = 60,
         frame_max: int = 131072,
         channel_max: int = 2047,
+        consumer_timeout: float | None = 1800.0,
     ) -> None:
         self.name = names.add(self, name)
         self.profile = profile_named(profile)
@@ -54,6 +56,7 @@ class Broker(Factory):
         self.heartbeat = heartbeat
         self.frame_max = frame_max
         self.channel_max = channel_max
+        self.consumer_timeout = consumer_timeout
         self.sessions: set[Session] = set()
 
     @property

@@ -14,11 +14,18 @@ __all__ = ["Consumer", "Receiver", "Source"]
 class Source(Protocol):
     """A queue, as its consumers see it."""
 
+    @property
+    def minds_channel_limit(self) -> bool:
+        """Whether a limit for all consumers of a channel together counts what comes from here."""
+
+    def rejoin(self, consumer: Consumer) -> None:
+        """Let a consumer that could not take a message have its turns again."""
+
     def remove_consumer(self, consumer: Consumer) -> None:
         """Let a consumer have no more."""
 
-    def dispatch(self) -> None:
-        """Give out what is ready to whoever has credit."""
+    def resume(self) -> None:
+        """Give out messages again: a consumer's channel can take some that could not."""
 
 
 class Receiver(Protocol):
@@ -91,3 +98,9 @@ class Consumer:
 
     def __repr__(self) -> str:
         return f"<consumer {self.tag!r} of {self.queue!r}, {self.unsettled} unsettled>"
+
+    def settled(self) -> None:
+        """Take note that it has one message fewer."""
+        self.unsettled -= 1
+        if self.is_out:
+            self.queue.rejoin(self)

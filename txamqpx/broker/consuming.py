@@ -1,4 +1,4 @@
-"""The consumer's side of a channel: deliveries out, acks in."""
+"""The consumer's side of a channel: consumers, and deliveries to them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from txamqpx.broker.consumer import Consumer
-from txamqpx.broker.message import Entry, Keeper
+from txamqpx.broker.message import Entry
 from txamqpx.broker.queue import Queue
 from txamqpx.broker.refusal import Refusal
 from txamqpx.broker.roles import Channel
+from txamqpx.broker.terms import type_name
+from txamqpx.broker.unsettled import Unsettled
 from txamqpx.protocol.delivering import DeliverFrames
 from txamqpx.spec import amqp0_9_1 as amqp
 from txamqpx.spec.base import Method
@@ -20,29 +22,29 @@ __all__ = ["CONSUMING", "Consuming"]
 
 
 class Consuming:
-    """A channel's consumers, and what it has not settled.
+    """A channel's consumers.
 
     Args:
         channel: The channel.
+
+    Attributes:
+        consumers: The consumers by tag.
+        unsettled: What the channel was given.
+        prefetch: How many messages a new consumer may have unsettled; 0: any number.
     """
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self.consumers: dict[str, Consumer] = {}
-        #: What was given out and waits to be settled, by delivery tag.
-        self.unsettled: dict[int, Entry] = {}
-        #: How many messages a new consumer may have unsettled; 0: any number.
+        self.unsettled = Unsettled(channel)
         self.prefetch = 0
-        #: How many all consumers of the channel may have.
-        self.limit = 0
-        self._last_tag = 0
         self._frames: DeliverFrames | None = None
 
     # ----------------------------------------------------------------------- deliveries
 
     def can_take(self, consumer: Consumer) -> bool:
         """Return whether a consumer that has credit of its own may take a message now."""
-        if self.limit and len(self.unsettled) >= self.limit:
+        if self.unsettled.limit and self.unsettled.is_full(consumer):
             return False
         session = self.channel.session
         if session.writable:
@@ -52,11 +54,12 @@ class Consuming:
 
     def deliver(self, consumer: Consumer, entry: Entry) -> None:
         """Write a delivery."""
-        tag = self._last_tag = self._last_tag + 1
+        unsettled = self.unsettled
+        tag = unsettled.last = unsettled.last + 1
         if not consumer.no_ack:
             entry.consumer = consumer
             consumer.unsettled += 1
-            self.unsettled[tag] = entry
+            unsettled.add(entry)
         message = entry.message
         frames = self._frames
         if frames is None:
@@ -76,77 +79,45 @@ class Consuming:
         entry = queue.get(no_ack=no_ack)
         if entry is None:
             return amqp.BasicGetEmpty()
-        tag = self._last_tag = self._last_tag + 1
+        unsettled = self.unsettled
+        unsettled.last += 1
         if not no_ack:
-            self.unsettled[tag] = entry
+            unsettled.add(entry)
         message = entry.message
         method = amqp.BasicGetOk(
-            tag, entry.redelivered, message.exchange, message.routing_key, len(queue.ready)
+            unsettled.last, entry.redelivered, message.exchange, message.routing_key, queue.message_count
         )
         self.channel.core.send_content(method, message.properties, message.body)
         return None
 
-    # ----------------------------------------------------------------------- settling
-
     def ack(self, words: list[tuple[int, bool]]) -> None:
         """Settle deliveries, and give out what there is room for then."""
-        queues: dict[Keeper, None] = {}
-        for tag, multiple in words:
-            for entry in self._take(tag, multiple):
-                entry.queue.ack(entry)
-                queues[entry.queue] = None
-        for queue in queues:
-            queue.dispatch()
-
-    def put_back(self, tag: int, multiple: bool, *, requeue: bool) -> None:
-        """Take deliveries back, or drop them."""
-        entries = self._take(tag, multiple)
-        queues = dict.fromkeys(entry.queue for entry in entries)
-        for queue in queues:
-            mine = [entry for entry in entries if entry.queue is queue]
-            if requeue:
-                queue.requeue(mine)
-            else:
-                for entry in mine:
-                    queue.reject(entry)
-                queue.dispatch()
-
-    def _take(self, tag: int, multiple: bool) -> list[Entry]:
-        unsettled = self.unsettled
-        if not multiple:
-            entry = unsettled.pop(tag, None)
-            if entry is None:
-                raise Refusal(406, f"unknown delivery tag {tag}")
-            taken = [entry]
-        else:
-            if tag and tag not in unsettled:
-                raise Refusal(406, f"unknown delivery tag {tag}")
-            tags = [one for one in unsettled if not tag or one <= tag]
-            taken = [unsettled.pop(one) for one in tags]
-        for entry in taken:
-            if entry.consumer is not None:
-                entry.consumer.unsettled -= 1
-        return taken
+        self.unsettled.ack(words)
 
     # ----------------------------------------------------------------------- consumers
 
-    def add(self, method: amqp.BasicConsume, queue: Queue) -> Consumer:
+    def add(self, method: amqp.BasicConsume) -> None:
         """Make a consumer; it has no message before its answer is written."""
-        tag = method.consumer_tag
-        if not tag:
-            tag = f"amq.ctag-{base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip('=')}"
+        channel, tag = self.channel, method.consumer_tag
         if tag in self.consumers:
             raise Refusal(530, f"attempt to reuse consumer tag '{tag}'")
-        consumer = self.consumers[tag] = Consumer(
-            tag,
+        queue = channel.vhost.queue(channel.queue_name(method.queue), channel.session)
+        arguments = method.arguments or {}
+        check(queue, arguments)
+        queue.admit(exclusive=method.exclusive, limited=bool(self.unsettled.limit))
+        consumer = Consumer(
+            tag or f"amq.ctag-{base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip('=')}",
             queue,
             self,
             no_ack=method.no_ack,
             exclusive=method.exclusive,
-            arguments=method.arguments or {},
-            limit=self.prefetch,
+            arguments=arguments,
+            prefetch=self.prefetch,
         )
-        return consumer
+        self.consumers[consumer.tag] = consumer
+        if not method.no_wait:
+            channel.core.send(amqp.BasicConsumeOk(consumer.tag))
+        queue.add_consumer(consumer)
 
     def cancel(self, tag: str) -> None:
         """End a consumer; what it has not settled stays."""
@@ -157,66 +128,126 @@ class Consuming:
     def cancelled_by_queue(self, consumer: Consumer) -> None:
         """Tell the client that a consumer's queue is gone."""
         del self.consumers[consumer.tag]
-        if "consumer_cancel_notify" in self.channel.session.capabilities:
-            self.channel.core.send(amqp.BasicCancel(consumer.tag, True))
+        self.tell_cancelled(consumer)
+
+    def tell_cancelled(self, consumer: Consumer) -> bool:
+        """Tell the client that a consumer gets no more; return whether it is one that understands."""
+        if "consumer_cancel_notify" not in self.channel.session.capabilities:
+            return False
+        self.channel.core.send(amqp.BasicCancel(consumer.tag, True))
+        return True
 
     def end(self) -> None:
         """End all consumers, and put back what is not settled."""
+        for consumer in self.consumers.values():
+            consumer.limit = 0  # or one would get what another one leaves
         for tag in list(self.consumers):
             self.cancel(tag)
-        self.put_back(0, True, requeue=True)
+        self.unsettled.end()
 
 
-class ConsumingChannel(Channel, Protocol):
-    """A channel, as what is asked of its consumers sees it."""
+# --------------------------------------------------------------------------- arguments
+
+
+def check(queue: Queue, arguments: Mapping[str, Any]) -> None:
+    """Look at what came with ``basic.consume``.
+
+    Raises:
+        Refusal: 406, something is not what it should be, or not for queues of this kind.
+    """
+    where = f"queue '{queue.name}' in vhost '{queue.vhost.name}'"
+    known, foreign = queue.consumer_arguments
+    for name in known:
+        if name not in arguments:
+            continue
+        value = arguments[name]
+        if type(value) is not int:
+            raise Refusal(
+                406, f"invalid arg '{name}' for {where}: \"expected integer, got {type_name(value)}\""
+            )
+        if value < 0 and name == "x-consumer-timeout":
+            raise Refusal(406, f"invalid arg '{name}' for {where}: {{value_negative,{value}}}")
+    for name in arguments:
+        if name in foreign:
+            raise Refusal(406, f"invalid arg '{name}' for {where} of queue type rabbit_{queue.kind}_queue")
+
+
+# --------------------------------------------------------------------------- methods
+
+
+class Consumes(Channel, Protocol):
+    """A channel with a consumer's side."""
 
     @property
     def consuming(self) -> Consuming:
-        """Its consumers."""
+        """That side of it."""
 
 
-def _qos(channel: ConsumingChannel, method: amqp.BasicQos) -> Method:
+def _qos(channel: Consumes, method: amqp.BasicQos) -> Method:
     if method.prefetch_size:
         raise Refusal(540, f"prefetch_size!=0 ({method.prefetch_size})")
-    if method.global_:
-        channel.consuming.limit = method.prefetch_count
+    consuming = channel.consuming
+    if method.global_ and channel.vhost.broker.profile.channel_limits:
+        consuming.unsettled.limit_to(method.prefetch_count)
     else:
-        channel.consuming.prefetch = method.prefetch_count
+        consuming.prefetch = method.prefetch_count
+        consuming.unsettled.limit_to(0)
     return amqp.BasicQosOk()
 
 
-def _consume(channel: ConsumingChannel, method: amqp.BasicConsume) -> None:
-    queue = channel.vhost.queue(channel.queue_name(method.queue), channel.session)
-    consumer = channel.consuming.add(method, queue)
+def _consume(channel: Consumes, method: amqp.BasicConsume) -> None:
+    channel.consuming.add(method)
+
+
+def _cancel(channel: Consumes, method: amqp.BasicCancel) -> None:
+    # The answer comes first: what a consumer leaves may go to another one of this channel at once.
     if not method.no_wait:
-        channel.core.send(amqp.BasicConsumeOk(consumer.tag))
-    queue.add_consumer(consumer)
-    queue.dispatch()
-
-
-def _cancel(channel: ConsumingChannel, method: amqp.BasicCancel) -> Method:
+        channel.core.send(amqp.BasicCancelOk(method.consumer_tag))
     channel.consuming.cancel(method.consumer_tag)
-    return amqp.BasicCancelOk(method.consumer_tag)
 
 
-def _get(channel: ConsumingChannel, method: amqp.BasicGet) -> Method | None:
+def _get(channel: Consumes, method: amqp.BasicGet) -> Method | None:
     queue = channel.vhost.queue(channel.queue_name(method.queue), channel.session)
     return channel.consuming.get(queue, no_ack=method.no_ack)
 
 
-def _nack(channel: ConsumingChannel, method: amqp.BasicNack) -> None:
-    channel.consuming.put_back(method.delivery_tag, method.multiple, requeue=method.requeue)
+def _nack(channel: Consumes, method: amqp.BasicNack) -> None:
+    unsettled = channel.consuming.unsettled
+    entries = unsettled.take(method.delivery_tag, method.multiple)
+    if method.requeue:
+        unsettled.put_back(entries, failed=channel.vhost.broker.profile.nack_fails)
+    else:
+        unsettled.discard(entries)
 
 
-def _reject(channel: ConsumingChannel, method: amqp.BasicReject) -> None:
-    channel.consuming.put_back(method.delivery_tag, False, requeue=method.requeue)
+def _reject(channel: Consumes, method: amqp.BasicReject) -> None:
+    unsettled = channel.consuming.unsettled
+    entries = unsettled.take(method.delivery_tag, False)
+    if method.requeue:
+        unsettled.put_back(entries, failed=True)
+    else:
+        unsettled.discard(entries)
 
 
-CONSUMING: Mapping[int, Callable[[ConsumingChannel, Any], Method | None]] = {
+def _recover_async(channel: Consumes, method: amqp.BasicRecover | amqp.BasicRecoverAsync) -> None:
+    if not method.requeue:
+        raise Refusal(540, "requeue=false")
+    unsettled = channel.consuming.unsettled
+    unsettled.put_back(unsettled.take(0, True), failed=channel.vhost.broker.profile.nack_fails)
+
+
+def _recover(channel: Consumes, method: amqp.BasicRecover) -> Method:
+    _recover_async(channel, method)
+    return amqp.BasicRecoverOk()
+
+
+CONSUMING: Mapping[int, Callable[[Any, Any], Method | None]] = {
     amqp.BasicQos.index: _qos,
     amqp.BasicConsume.index: _consume,
     amqp.BasicCancel.index: _cancel,
     amqp.BasicGet.index: _get,
     amqp.BasicNack.index: _nack,
     amqp.BasicReject.index: _reject,
+    amqp.BasicRecover.index: _recover,
+    amqp.BasicRecoverAsync.index: _recover_async,
 }

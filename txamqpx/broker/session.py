@@ -160,7 +160,7 @@ class Session(Protocol):
     def _go_on(self, result: None) -> None:
         stalled, self._stalled = self._stalled, {}
         for queue in stalled:
-            queue.dispatch()
+            queue.resume()
 
     # ----------------------------------------------------------------------- events
 

@@ -5,22 +5,13 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from txamqpx.broker.message import Message
-from txamqpx.broker.profile import Profile
-from txamqpx.broker.queue import Queue
+from txamqpx.broker.queue import Owner, Queue
 from txamqpx.broker.refusal import Refusal
 
-__all__ = ["House", "VirtualHost"]
-
-
-class House(Protocol):
-    """A broker, as its virtual hosts see it."""
-
-    @property
-    def profile(self) -> Profile:
-        """Which RabbitMQ it can be taken for."""
+__all__ = ["VirtualHost"]
 
 
 class VirtualHost:
@@ -31,7 +22,7 @@ class VirtualHost:
         broker: Whose it is.
     """
 
-    def __init__(self, name: str, broker: House) -> None:
+    def __init__(self, name: str, broker: Owner) -> None:
         self.name = name
         self.broker = broker
         self.queues: dict[str, Queue] = {}
