@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from threading import get_ident
+from threading import Event, get_ident
 from typing import Any
 
 import pytest
@@ -73,3 +73,33 @@ def test_tasks_run_in_order_and_those_that_come_meanwhile_too() -> None:
 def test_running_what_is_not_there_is_a_mistake() -> None:
     with pytest.raises(AssertionError, match=r"^nothing waits for a thread$"):
         Threads().pool.run()
+
+
+def test_a_thread_that_is_no_task_can_call_as_well() -> None:
+    threads = Threads()
+    threads.reactor.callFromThread(threads.saw, "before")
+    assert threads.pool.called
+    threads.defer(threads.saw, "task")
+    threads.pool.run()
+    threads.reactor.callFromThread(threads.saw, "after")
+    threads.pool.run_all()
+    assert threads.seen == [("before", True), ("task", False), ("after", True)]
+
+
+def test_a_task_can_be_followed_step_by_step() -> None:
+    threads = Threads()
+    told = Event()
+
+    def work() -> None:
+        threads.reactor.callFromThread(threads.saw, "call")
+        told.wait()
+
+    done = threads.defer(work)
+    threads.pool.step()
+    assert threads.seen == [("call", True)]
+    threads.pool.step(patience=0.001)
+    assert (threads.pool.at_work, done.pending) == (True, True)
+    told.set()
+    while threads.pool.at_work:
+        threads.pool.step()
+    assert (threads.pool.at_work, done.pending) == (False, False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from queue import Queue
+from queue import Empty, Queue
 from threading import Thread
 from typing import Any
 
@@ -30,18 +30,21 @@ class HandPool:
         assert success_of(doing) == "done"
 
     Args:
-        clock: It gets the two methods that make a reactor of it, as far as threads are concerned.
+        clock: It gets the two methods that make a reactor of it, as far as threads are concerned; None: who
+            has them already can do without.
 
     Attributes:
         tasks: What waits for a thread, oldest first.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
         self.tasks: list[Task] = []
         self._calls: Queue[Callable[[], object] | None] = Queue()
-        reactor: Any = clock
-        reactor.getThreadPool = lambda: self
-        reactor.callFromThread = self.callFromThread
+        self._thread: Thread | None = None
+        if clock is not None:
+            reactor: Any = clock
+            reactor.getThreadPool = lambda: self
+            reactor.callFromThread = self.callFromThread
 
     def callFromThread(self, call: Callable[..., object], *args: Any, **options: Any) -> None:  # noqa: N802
         """Have ``call`` made by whoever runs the task, in his thread."""
@@ -53,12 +56,56 @@ class HandPool:
         """Keep a task until ``run``."""
         self.tasks.append((done, call, args, options))
 
+    @property
+    def at_work(self) -> bool:
+        """Whether a task has begun and not ended."""
+        return self._thread is not None
+
+    @property
+    def called(self) -> bool:
+        """Whether a thread wants something to be called that has not been."""
+        return not self._calls.empty()
+
+    def step(self, patience: float | None = None) -> None:
+        """Begin the oldest task, or go on with the one that is at work, until it calls something or ends.
+
+        Args:
+            patience: How many seconds it may take, real ones; None: as long as it takes.
+
+        Raises:
+            AssertionError: There is none.
+        """
+        if self._thread is None and not self.called:
+            self._begin()
+        try:
+            due = self._calls.get(timeout=patience)
+        except Empty:
+            return
+        if due is not None:
+            due()
+            return
+        assert self._thread is not None  # the end of a task is what has come
+        self._thread.join()
+        self._thread = None
+
     def run(self) -> None:
         """Run the oldest task to its end.
 
         Raises:
             AssertionError: There is none.
         """
+        while self.called:  # by a thread that is no task
+            self.step()
+        self._begin()
+        while self.at_work:
+            self.step()
+
+    def run_all(self) -> None:
+        """Run tasks until none is left, those that come meanwhile as well."""
+        while self.tasks or self.called:
+            self.run() if self.tasks else self.step()
+
+    def _begin(self) -> None:
         if not self.tasks:
             raise AssertionError("nothing waits for a thread")
         done, call, args, options = self.tasks.pop(0)
@@ -71,13 +118,5 @@ class HandPool:
             done(*result)
             self._calls.put(None)
 
-        thread = Thread(target=work)
-        thread.start()
-        while (due := self._calls.get()) is not None:
-            due()
-        thread.join()
-
-    def run_all(self) -> None:
-        """Run tasks until none is left, those that come meanwhile as well."""
-        while self.tasks:
-            self.run()
+        self._thread = Thread(target=work)
+        self._thread.start()
