@@ -110,6 +110,10 @@ class BrokerNode(ABC):
     def log_tail(self) -> str:
         """Return the end of its log."""
 
+    def complaints(self) -> str:
+        """Return what the broker has said, since it was asked last, about errors of its own."""
+        return ""
+
     # Virtual hosts, users, connections, alarms ------------------------------------------------
 
     @abstractmethod

@@ -112,6 +112,7 @@ def vhost(broker: BrokerNode, request: pytest.FixtureRequest) -> Iterator[Vhost]
     made = _add_vhost(broker, request)
     yield made
     broker.delete_vhost(made.name)
+    _listen(broker)
 
 
 @pytest.fixture(scope="session")
@@ -130,6 +131,7 @@ def tls_vhost(tls_broker: BrokerNode, request: pytest.FixtureRequest) -> Iterato
     tls_broker.set_permissions(CLIENT_NAME, made.name)
     yield made
     tls_broker.delete_vhost(made.name)
+    _listen(tls_broker)
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +150,7 @@ def own_broker(module_broker: BrokerNode) -> Iterator[BrokerNode]:
     module_broker.thaw()
     module_broker.clear_alarm("memory")
     module_broker.clear_alarm("disk")
+    _listen(module_broker)
 
 
 @pytest.fixture
@@ -161,3 +164,9 @@ def _add_vhost(node: BrokerNode, request: pytest.FixtureRequest) -> Vhost:
     made = Vhost(node, f"{request.node.name[:80]} {next(_numbers)}")
     node.add_vhost(made.name)
     return made
+
+
+def _listen(node: BrokerNode) -> None:
+    """Fail a test over which the broker itself has stumbled."""
+    if complaints := node.complaints():
+        pytest.fail(f"{node.label} logged errors:\n{complaints}", pytrace=False)

@@ -70,9 +70,11 @@ class EmbeddedNode(BrokerNode):
             files = {"ca": tls.ca, "certificate": tls.server.certificate, "key": tls.server.key}
             self._options["tls"] = {name: str(path) for name, path in files.items()}
             self._options["amqps"] = self.ports["amqps"]
+        (self.directory / "log").touch()
         self._guard = Guard(self.directory)
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
+        self._heard = 0  # bytes of its log
         # What was ordered so far that is to hold after a restart, too.
         self._orders: list[tuple[str, dict[str, Any]]] = []
 
@@ -177,6 +179,14 @@ class EmbeddedNode(BrokerNode):
     def log_tail(self) -> str:
         """Return the end of its log."""
         return (self.directory / "log").read_text(errors="replace")[-3000:]
+
+    def complaints(self) -> str:
+        """Return what it has logged, since it was asked last, if there is a traceback in it."""
+        with (self.directory / "log").open("rb") as log:
+            log.seek(self._heard)
+            said = log.read()
+        self._heard += len(said)
+        return said.decode(errors="replace") if b"Traceback" in said else ""
 
     # Orders -----------------------------------------------------------------------------------
 
