@@ -11,7 +11,7 @@ LOG := build/pytest.log
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo test lint types spec unit conformance test-rabbitmq43 bench format clean
+.PHONY: help demo test lint types spec unit conformance test-embedded test-rabbitmq43 bench format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -21,7 +21,9 @@ demo: $(VENV)/.installed /usr/lib/rabbitmq/bin/rabbitmq-server ## publish to a p
 
 test: lint types spec system ## everything that CI checks
 	@mkdir -p $(dir $(LOG))
-	$(BIN)/coverage run -m pytest 2>&1 | tee $(LOG)
+	$(BIN)/coverage run -m pytest tests/integration --broker embedded-3.10 2>&1 | tee $(LOG)
+	$(BIN)/coverage run -a -m pytest tests/integration --broker embedded-4.3 2>&1 | tee -a $(LOG)
+	$(BIN)/coverage run -a -m pytest 2>&1 | tee -a $(LOG)
 	$(BIN)/coverage report
 	$(BIN)/coverage report --fail-under=100 --include='txamqpx/protocol/*,txamqpx/spec/*'
 
@@ -40,6 +42,10 @@ unit: $(VENV)/.developed ## the tests that need no broker and build no package
 
 conformance: $(VENV)/.developed ## docs/conformance.md from the tests' marks and the last runs
 	$(BIN)/python -m tests.conformance
+
+test-embedded: $(VENV)/.developed ## the integration tests on the embedded broker, as both releases
+	$(BIN)/python -m pytest tests/integration --broker embedded-3.10
+	$(BIN)/python -m pytest tests/integration --broker embedded-4.3
 
 test-rabbitmq43: $(VENV)/.developed ## the integration tests on RabbitMQ 4.3, made in a cache folder
 	@.ci/system debootstrap
