@@ -229,16 +229,22 @@ def _reject(channel: Consumes, method: amqp.BasicReject) -> None:
         unsettled.discard(entries)
 
 
-def _recover_async(channel: Consumes, method: amqp.BasicRecover | amqp.BasicRecoverAsync) -> None:
-    if not method.requeue:
+def _recover_async(channel: Consumes, method: amqp.BasicRecoverAsync) -> None:
+    _recover(channel, method.requeue, None)
+
+
+def _recover_sync(channel: Consumes, method: amqp.BasicRecover) -> None:
+    # The answer comes first: a client takes what it was given before as void then.
+    _recover(channel, method.requeue, amqp.BasicRecoverOk())
+
+
+def _recover(channel: Consumes, requeue: bool, answer: Method | None) -> None:
+    if not requeue:
         raise Refusal(540, "requeue=false")
+    if answer is not None:
+        channel.core.send(answer)
     unsettled = channel.consuming.unsettled
     unsettled.put_back(unsettled.take(0, True), failed=channel.vhost.broker.profile.nack_fails)
-
-
-def _recover(channel: Consumes, method: amqp.BasicRecover) -> Method:
-    _recover_async(channel, method)
-    return amqp.BasicRecoverOk()
 
 
 CONSUMING: Mapping[int, Callable[[Any, Any], Method | None]] = {
@@ -248,6 +254,6 @@ CONSUMING: Mapping[int, Callable[[Any, Any], Method | None]] = {
     amqp.BasicGet.index: _get,
     amqp.BasicNack.index: _nack,
     amqp.BasicReject.index: _reject,
-    amqp.BasicRecover.index: _recover,
+    amqp.BasicRecover.index: _recover_sync,
     amqp.BasicRecoverAsync.index: _recover_async,
 }
