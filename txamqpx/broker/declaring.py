@@ -25,6 +25,7 @@ def _queue_declare(channel: Channel, method: amqp.QueueDeclare) -> Method:
             auto_delete=method.auto_delete,
             arguments=method.arguments or {},
         )
+    queue.used()
     channel.last_queue = queue.name
     return amqp.QueueDeclareOk(queue.name, len(queue.ready), len(queue.consumers))
 

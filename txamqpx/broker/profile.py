@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping
 
 from attrs import frozen
 
+from txamqpx.protocol.rulings import OVERLONG
+
 __all__ = ["PROFILES", "Profile", "profile_named"]
 
 
@@ -18,8 +20,30 @@ class Profile:
     version: str
     #: Whether a headers exchange tells 1 from 1.0; before 4.0 it compares by value.
     exact_headers: bool
-    #: Whether a queue may be neither durable nor exclusive.
-    transient_queues: bool
+    #: The types of exchanges that there are.
+    exchange_types: Collection[str]
+    #: The code for a type that there is not: 503 closes the connection, 406 the channel.
+    unknown_type: int
+    #: How many words of a topic pattern may stand for any number of words; None: all.
+    most_wildcards: int | None
+    #: By type of queue: which arguments have a meaning, in the order in which they are compared.
+    queue_arguments: Mapping[str, Collection[str]]
+    #: Whether a queue that was declared without a type has one, and not just acts as if.
+    default_type: bool
+    #: The values of ``x-queue-version``, which nothing depends on any more.
+    queue_versions: Collection[int]
+    #: The values of ``x-queue-mode``; None: nobody looks.
+    queue_modes: Collection[str] | None
+    #: Whether ``x-queue-master-locator`` may be used, and is not deprecated and refused.
+    master_locator: bool
+    #: Whether a message's headers are sorted by name on its way.
+    sorted_headers: bool
+    #: Whether an expiration is handed on as a number, without the signs and zeros in front of it.
+    numeric_expiration: bool
+    #: Whether the deaths of a message are the broker's own record, and not what its headers say.
+    deaths_recorded: bool
+    #: Whether failed attempts go with a dead letter, so that it has been delivered before wherever it goes.
+    attempts_recorded: bool
     #: Whether ``basic.qos`` can set a limit for all consumers of a channel together.
     channel_limits: bool
     #: Whether a delivery that is settled too late ends its channel, whatever the queue.
@@ -29,9 +53,54 @@ class Profile:
     #: Whether the next single active consumer gets what is ready as soon as the last one is cancelled, and
     #: not only when something else happens to the queue.
     successor_starts_at_once: bool
+    #: How a client may log in.
+    mechanisms: str
+    #: What a client is told that greets in another protocol; empty: our own header.
+    other_header: bytes
+    #: The largest frame before both sides have agreed on one, and the least that they may agree on.
+    initial_frame_max: int
+    least_frame_max: int
+    #: The largest body, if the broker is not told; and the one beyond which a client is not heard out.
+    max_message_size: int
+    largest_body: int
+    #: Whether a refusal says which right is missing.
+    rights_have_names: bool
+    #: Whether a passive declare takes any right to the name.
+    passive_needs_right: bool
+    #: What is said, with which code, in place of some texts about broken protocol.
+    rewordings: Mapping[str, tuple[int, str]]
     #: By kind of queue: which arguments of consumers have a meaning, and which are refused.
     consumer_arguments: Mapping[str, tuple[Collection[str], Collection[str]]]
 
+
+_TYPES = ("direct", "fanout", "topic", "headers")
+
+_ARGUMENTS = {
+    "classic": (
+        *("x-expires", "x-message-ttl", "x-dead-letter-exchange", "x-dead-letter-routing-key"),
+        *("x-max-length", "x-max-length-bytes", "x-max-priority", "x-overflow", "x-queue-mode"),
+        *("x-queue-version", "x-single-active-consumer", "x-queue-type", "x-queue-master-locator"),
+    ),
+    "quorum": (
+        *("x-dead-letter-exchange", "x-dead-letter-routing-key", "x-dead-letter-strategy", "x-expires"),
+        *("x-max-length", "x-max-length-bytes", "x-max-in-memory-length", "x-max-in-memory-bytes"),
+        *("x-overflow", "x-single-active-consumer", "x-queue-type", "x-quorum-initial-group-size"),
+        *("x-delivery-limit", "x-message-ttl", "x-queue-leader-locator"),
+    ),
+    "stream": (
+        *("x-max-length-bytes", "x-queue-type", "x-max-age", "x-stream-max-segment-size-bytes"),
+        *("x-initial-cluster-size", "x-queue-leader-locator"),
+    ),
+}
+
+_NEWER = {
+    "classic": ("x-queue-leader-locator",),
+    "quorum": (
+        *("x-consumer-disconnected-timeout", "x-consumer-timeout"),
+        *("x-delayed-retry-type", "x-delayed-retry-min", "x-delayed-retry-max"),
+    ),
+    "stream": ("x-stream-filter-size-bytes",),
+}
 
 PROFILES = {
     profile.name: profile
@@ -40,11 +109,36 @@ PROFILES = {
             "rabbitmq-3.10",
             "3.10.8",
             exact_headers=False,
-            transient_queues=True,
+            exchange_types=_TYPES,
+            unknown_type=503,
+            most_wildcards=None,
+            queue_arguments=_ARGUMENTS,
+            default_type=False,
+            queue_versions=(1, 2),
+            queue_modes=("default", "lazy"),
+            master_locator=True,
+            sorted_headers=False,
+            numeric_expiration=False,
+            deaths_recorded=False,
+            attempts_recorded=False,
             channel_limits=True,
             consumer_timeout_ends_channel=True,
             nack_fails=True,
             successor_starts_at_once=False,
+            mechanisms="PLAIN AMQPLAIN",
+            other_header=b"",
+            initial_frame_max=4096,
+            least_frame_max=4096,
+            max_message_size=128 * 1024 * 1024,
+            largest_body=0,
+            rights_have_names=False,
+            passive_needs_right=False,
+            rewordings={
+                OVERLONG: (
+                    505,
+                    "UNEXPECTED_FRAME - expected content body, got non content body frame instead",
+                )
+            },
             consumer_arguments={
                 "classic": (("x-priority",), ("x-stream-offset",)),
                 "quorum": (("x-priority",), ("x-stream-offset", "x-cancel-on-ha-failover")),
@@ -54,11 +148,31 @@ PROFILES = {
             "rabbitmq-4.3",
             "4.3.6",
             exact_headers=True,
-            transient_queues=False,
+            exchange_types=(*_TYPES, "x-local-random"),
+            unknown_type=406,
+            most_wildcards=2,
+            queue_arguments={name: (*_ARGUMENTS[name], *_NEWER[name]) for name in _ARGUMENTS},
+            default_type=True,
+            queue_versions=(2,),
+            queue_modes=None,
+            master_locator=False,
+            sorted_headers=True,
+            numeric_expiration=True,
+            deaths_recorded=True,
+            attempts_recorded=True,
             channel_limits=False,
             consumer_timeout_ends_channel=False,
             nack_fails=False,
             successor_starts_at_once=True,
+            mechanisms="ANONYMOUS PLAIN AMQPLAIN",
+            other_header=b"AMQP\x03\x01\x00\x00",  # AMQP 1.0, which our embedded broker does not speak
+            initial_frame_max=8192,
+            least_frame_max=8192,
+            max_message_size=16 * 1024 * 1024,
+            largest_body=512 * 1024 * 1024,
+            rights_have_names=True,
+            passive_needs_right=True,
+            rewordings={},
             consumer_arguments={
                 "classic": (("x-priority",), ("x-stream-offset", "x-consumer-timeout")),
                 "quorum": (("x-priority", "x-consumer-timeout"), ("x-stream-offset",)),

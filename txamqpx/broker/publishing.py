@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from txamqpx.broker.accepting import accept
 from txamqpx.broker.message import Message
 from txamqpx.broker.refusal import Refusal
 from txamqpx.broker.roles import Channel
@@ -31,6 +32,7 @@ class Publishing:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._route = channel.vhost.route
+        self._profile = channel.vhost.broker.profile
         #: The number of the last publish in confirm mode; None: the channel is not in that mode.
         self.last: int | None = None
         # Up to where publishes are confirmed, and what waits to be.
@@ -46,6 +48,7 @@ class Publishing:
         try:
             if message.flags & _IMMEDIATE:
                 raise Refusal(540, "immediate=true")
+            message = accept(message, self._profile)
             queues = self._route(message)
         except Refusal as refusal:
             channel.refuse(refusal, amqp.BasicPublish.index)

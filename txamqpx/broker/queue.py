@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from bisect import insort
-from collections import deque
-from collections.abc import Collection, Iterable, Mapping
-from operator import attrgetter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
 from txamqpx.broker.consumer import Consumer
+from txamqpx.broker.dead_letter import Burials, Grave
+from txamqpx.broker.expiry import Expiry
+from txamqpx.broker.line import Line, PriorityLine, Ready, WeighedLine
 from txamqpx.broker.message import Entry, Message
+from txamqpx.broker.overflow import Limit
 from txamqpx.broker.profile import Profile
 from txamqpx.broker.refusal import Refusal
 from txamqpx.broker.turns import SingleActive, Turns
 
 __all__ = ["Owner", "Place", "Queue"]
-
-_position = attrgetter("position")
 
 
 class Owner(Protocol):
@@ -47,6 +46,10 @@ class Place(Protocol):
     @property
     def broker(self) -> Owner:
         """Whose it is."""
+
+    @property
+    def burials(self) -> Burials:
+        """Where dead letters go."""
 
     def delete_queue(self, queue: Queue) -> int:
         """Delete a queue and its bindings; return how many messages were ready."""
@@ -85,11 +88,18 @@ class Queue:
         self.owner = owner
         self.auto_delete = auto_delete
         self.arguments = arguments
-        self.ready: deque[Entry] = deque()
+        #: What is too much; None: nothing is.
+        self.limit = Limit.of(arguments)
+        #: How many milliseconds messages live here; None: as long as they like.
+        self.ttl: int | None = arguments.get("x-message-ttl")
+        self.ready = self.line()
         self.unsettled: dict[Entry, None] = {}
         self.consumers = self.turns()
+        self.grave = self._grave()
         self.deleted = False
         self._next = 0
+        lease: int | None = arguments.get("x-expires")
+        self._expiry = None if lease is None else self._new_expiry(lease / 1000)
 
     def __repr__(self) -> str:
         return f"<{self.kind} queue {self.name!r}, {len(self.ready)} ready, {len(self.unsettled)} unsettled>"
@@ -108,32 +118,69 @@ class Queue:
 
     def publish(self, message: Message) -> bool:
         """Take a message; return False if it is refused, which its publisher is told by a nack."""
+        ready, limit = self.ready, self.limit
+        if limit is not None and limit.refuses and not limit.has_room(ready, message):
+            if limit.buries and self.grave is not None:
+                self.grave.bury(message, "maxlen", message.attempts)
+            return False
         entry = Entry(message, self, self._next)
         self._next += 1
-        self.ready.append(entry)
-        if self.consumers:
+        ages = self.ttl is not None or message.ttl is not None
+        if ages:
+            if self._expiry is None:
+                self._expiry = self._new_expiry(None)
+            entry.expires = self._expiry.time_of(self.ttl, message.ttl)
+        consumers = self.consumers
+        # Who waits gets it as it comes, even if it had no time to live.
+        if not ready and consumers and (consumer := consumers.next()) is not None:
+            if not consumer.no_ack:
+                self.unsettled[entry] = None
+            consumer.consuming.deliver(consumer, entry)
+            return True
+        if message.attempts:
+            entry.redelivered = True
+        ready.append(entry)
+        if limit is not None or ages:
+            self._trim()
+        if consumers and len(ready) > 1:
             self.dispatch()
         return True
+
+    def _trim(self) -> None:
+        """Drop what is too much, and what is too old."""
+        if self.limit is not None and not self.limit.refuses:
+            self.bury(self.limit.excess(self.ready), "maxlen")
+        if self._expiry is not None:
+            self._expiry.sweep()
 
     # ----------------------------------------------------------------------- messages out
 
     def get(self, *, no_ack: bool) -> Entry | None:
         """Take out the first message."""
+        self.used()
+        if self._expiry is not None:
+            self._expiry.sweep()
         if not self.ready:
             return None
         entry = self.ready.popleft()
         if not no_ack:
             self.unsettled[entry] = None
+        if self._expiry is not None:
+            self._expiry.sweep()
         return entry
 
     def dispatch(self) -> None:
         """Give out what is ready to whoever has credit, in turn."""
-        ready, unsettled, turn = self.ready, self.unsettled, self.consumers.next
+        ready, unsettled, turn, expiry = self.ready, self.unsettled, self.consumers.next, self._expiry
+        if expiry is not None:
+            expiry.sweep()
         while ready and (consumer := turn()) is not None:
             entry = ready.popleft()
             if not consumer.no_ack:
                 unsettled[entry] = None
             consumer.consuming.deliver(consumer, entry)
+            if expiry is not None:
+                expiry.sweep()
 
     def rejoin(self, consumer: Consumer) -> None:
         """Let a consumer that could not take a message have its turns again."""
@@ -150,7 +197,9 @@ class Queue:
 
     def reject(self, entry: Entry) -> None:
         """Forget a message that somebody does not want, or make it a dead letter."""
-        self.unsettled.pop(entry, None)
+        if entry in self.unsettled:
+            del self.unsettled[entry]
+            self.bury([entry], "rejected")
 
     def requeue(self, entries: Iterable[Entry], *, failed: bool) -> None:
         """Take messages back to their places.
@@ -159,22 +208,72 @@ class Queue:
             entries: Those that were given out.
             failed: Whether somebody failed to deal with them, which classic queues do not count.
         """
-        for entry in entries:
-            if entry in self.unsettled:
-                del self.unsettled[entry]
-                entry.redelivered = True
-                entry.consumer = None
-                if self.ready and entry.position < self.ready[0].position:
-                    self.ready.appendleft(entry)
-                else:
-                    insort(self.ready, entry, key=_position)
+        back = [entry for entry in entries if entry in self.unsettled]
+        for entry in back:
+            del self.unsettled[entry]
+            entry.redelivered = True
+            entry.consumer = None
+        self.ready.restore(back)
+        self._trim()
         self.dispatch()
+
+    def bury(self, entries: Iterable[Entry], reason: str) -> None:
+        """Make dead letters of messages that were dropped, if this queue has any."""
+        if self.grave is not None:
+            for entry in entries:
+                self.grave.bury(entry.message, reason, self.attempts(entry) + (reason == "rejected"))
+
+    def attempts(self, entry: Entry) -> int:
+        """Return how many attempts at a message have failed, of which a classic queue counts none."""
+        return entry.message.attempts
 
     def purge(self) -> int:
         """Drop what is ready; return how many that were."""
         count = len(self.ready)
         self.ready.clear()
         return count
+
+    # ----------------------------------------------------------------------- what it was declared with
+
+    def line(self) -> Ready:
+        """Return what messages that are ready stand in."""
+        weighed = self.limit is not None and self.limit.weighs
+        highest: int | None = self.arguments.get("x-max-priority")
+        if highest is not None:
+            return PriorityLine(highest, weighed=weighed)
+        return WeighedLine() if weighed else Line()
+
+    def _grave(self) -> Grave | None:
+        exchange: str | None = self.arguments.get("x-dead-letter-exchange")
+        if exchange is None:
+            return None
+        broker = self.vhost.broker
+        return Grave(
+            self.name,
+            exchange,
+            self.arguments.get("x-dead-letter-routing-key"),
+            profile=broker.profile,
+            now=broker.clock.seconds,
+            burials=self.vhost.burials,
+        )
+
+    def _new_expiry(self, lease: float | None) -> Expiry:
+        return Expiry(
+            self.vhost.broker.clock,
+            self.ready,
+            lease=lease,
+            is_used=lambda: self.consumers,
+            expired=self._expired,
+            ended=lambda: self.vhost.delete_queue(self),
+        )
+
+    def _expired(self, entries: Sequence[Entry]) -> None:
+        self.bury(entries, "expired")
+
+    def used(self) -> None:
+        """Note that somebody has declared the queue, or has looked for a message: its lease begins again."""
+        if self._expiry is not None:
+            self._expiry.renew()
 
     # ----------------------------------------------------------------------- consumers
 
@@ -214,6 +313,8 @@ class Queue:
     def remove_consumer(self, consumer: Consumer) -> None:
         """Let it have no more; what it has not settled stays with its channel."""
         self.consumers.remove(consumer)
+        if not self.consumers:
+            self.used()
         if self.auto_delete and not self.consumers:
             self.vhost.delete_queue(self)
         elif self.single_active and self.vhost.broker.profile.successor_starts_at_once:
@@ -222,6 +323,8 @@ class Queue:
     def delete(self) -> None:
         """Drop everything, and tell the consumers; the virtual host has forgotten the queue already."""
         self.deleted = True
+        if self._expiry is not None:
+            self._expiry.stop()
         self.ready.clear()
         self.unsettled.clear()
         for consumer in self.consumers.clear():

@@ -23,6 +23,6 @@ class Refusal(Exception):
         soft = AMQP_0_9_1.soft_errors.get(code)
         name = soft or AMQP_0_9_1.hard_errors[code]
         self.code = code
-        self.text = f"{name.upper().replace('-', '_')} - {text}"
+        self.text = f"{name.upper().replace('-', '_')} - {text}" if text else name.upper().replace("-", "_")
         self.hard = soft is None if hard is None else hard
         super().__init__(f"{code} {self.text}")

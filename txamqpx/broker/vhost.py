@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from txamqpx.broker.dead_letter import Burials
 from txamqpx.broker.message import Message
 from txamqpx.broker.queue import Owner, Queue
 from txamqpx.broker.refusal import Refusal
@@ -26,6 +27,8 @@ class VirtualHost:
         self.name = name
         self.broker = broker
         self.queues: dict[str, Queue] = {}
+        #: Where dead letters go.
+        self.burials = Burials(self.route_letter)
 
     # ----------------------------------------------------------------------- queues
 
@@ -96,3 +99,10 @@ class VirtualHost:
             raise Refusal(404, f"no exchange '{message.exchange}' in vhost '{self.name}'")
         queue = self.queues.get(message.routing_key)
         return [] if queue is None else [queue]
+
+    def route_letter(self, letter: Message) -> list[Queue]:
+        """Return the queues that a dead letter goes to: none if its exchange is not there."""
+        try:
+            return self.route(letter)
+        except Refusal:
+            return []
