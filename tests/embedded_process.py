@@ -21,9 +21,7 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 
 from txamqpx.broker.broker import Broker
-from txamqpx.broker.refusal import Refusal
 from txamqpx.broker.session import Session
-from txamqpx.broker.vhost import VirtualHost
 
 SETTINGS = ("channel_max", "consumer_timeout", "frame_max", "heartbeat", "max_message_size")
 """What lines of the configuration may set, under RabbitMQ's names."""
@@ -72,19 +70,19 @@ class Orders(LineReceiver):
         return list(self.broker.vhosts)
 
     def order_add_vhost(self, name: str) -> None:
-        self.broker.vhosts[name] = VirtualHost(name, self.broker)
+        self.broker.add_vhost(name)
 
     def order_delete_vhost(self, name: str) -> None:
-        del self.broker.vhosts[name]
+        self.broker.delete_vhost(name)
 
     def order_add_user(self, name: str, password: str | None) -> None:
-        self.broker.users[name] = password or ""
+        self.broker.add_user(name, password)
 
     def order_delete_user(self, name: str) -> None:
-        del self.broker.users[name]
+        self.broker.delete_user(name)
 
     def order_set_permissions(self, user: str, vhost: str, configure: str, write: str, read: str) -> None:
-        pass
+        self.broker.set_permissions(user, vhost, configure, write, read)
 
     def order_list_connections(self) -> list[dict[str, Any]]:
         return [self._row(session) for session in self.broker.sessions if hasattr(session, "vhost")]
@@ -100,7 +98,7 @@ class Orders(LineReceiver):
             "channels": len(session.core.channels),
             "peer_port": transport.getPeer().port,
             "ssl": hasattr(transport, "getPeerCertificate"),
-            "auth_mechanism": "PLAIN",
+            "auth_mechanism": session.mechanism,
             "timeout": tuning.heartbeat,
             "frame_max": tuning.frame_max,
         }
@@ -113,19 +111,16 @@ class Orders(LineReceiver):
         ]
 
     def order_close_all_connections(self, reason: str) -> int:
-        sessions = [session for session in self.broker.sessions if hasattr(session, "vhost")]
-        for session in sessions:
-            session.refuse(Refusal(320, reason))
-        return len(sessions)
+        return self.broker.close_connections(reason)
 
     def order_set_alarm(self, source: str) -> None:
-        raise NotImplementedError
+        self.broker.set_alarm(source)
 
     def order_clear_alarm(self, source: str) -> None:
-        pass
+        self.broker.clear_alarm(source)
 
     def order_bear_consumers_for(self, seconds: float, tick: float) -> None:
-        raise NotImplementedError
+        self.broker.consumer_timeout = seconds
 
 
 def settings(conf: str) -> dict[str, Any]:

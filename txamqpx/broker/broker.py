@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -9,15 +10,20 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory
 
 from txamqpx.broker.clock import BrokerClock
+from txamqpx.broker.limits import Limits
+from txamqpx.broker.memory_limit import MEMORY_LIMIT
 from txamqpx.broker.names import names
+from txamqpx.broker.observation import Observation
 from txamqpx.broker.profile import profile_named
 from txamqpx.broker.session import Session
+from txamqpx.broker.tap import Tap
+from txamqpx.broker.users import Users
 from txamqpx.broker.vhost import VirtualHost
 
 __all__ = ["Broker"]
 
 
-class Broker(Factory):
+class Broker(Observation, Factory):
     """An AMQP 0-9-1 broker in this process; it keeps nothing when it ends.
 
     Args:
@@ -25,11 +31,13 @@ class Broker(Factory):
         profile: Which RabbitMQ it can be taken for: ``"rabbitmq-3.10"`` or ``"rabbitmq-4.3"``.
         clock: What tells the time: a reactor, or a ``Clock``, with which all time is virtual; None: the
             reactor.
-        users: Passwords by user name.
+        users: Passwords by user name; these users may do everything.
         vhosts: The virtual hosts that there are.
         heartbeat: What is proposed to clients, in seconds; 0: none.
         frame_max: The largest frame, in bytes.
         channel_max: The most channels of a connection.
+        max_message_size: The largest body, in bytes; None: as the profile has it.
+        memory_limit: How many bytes the queues may hold before publishers are blocked, until they hold less.
         consumer_timeout: After how many seconds a delivery has to be settled; None: never.
     """
 
@@ -46,18 +54,24 @@ class Broker(Factory):
         heartbeat: int = 60,
         frame_max: int = 131072,
         channel_max: int = 2047,
+        max_message_size: int | None = None,
+        memory_limit: int = MEMORY_LIMIT,
         consumer_timeout: float | None = 1800.0,
     ) -> None:
+        super().__init__()
         self.name = names.add(self, name)
         self.profile = profile_named(profile)
         self.clock: BrokerClock = BrokerClock(clock)
-        self.users = dict(users) if users is not None else {"guest": "guest"}
+        self.users = Users({"guest": "guest"} if users is None else users)
+        self.limits = Limits()
         self.vhosts = {vhost: VirtualHost(vhost, self) for vhost in vhosts}
         self.heartbeat = heartbeat
         self.frame_max = frame_max
         self.channel_max = channel_max
+        self.max_message_size = max_message_size or self.profile.max_message_size
         self.consumer_timeout = consumer_timeout
         self.sessions: set[Session] = set()
+        self.observe(memory_limit)
 
     @property
     def url(self) -> str:
@@ -80,12 +94,14 @@ class Broker(Factory):
         return {
             "capabilities": dict.fromkeys(capabilities, True),
             "cluster_name": self.name,
+            "information": "txamqpx's embedded broker, which keeps nothing",
+            "platform": f"Python {platform.python_version()}",
             "product": "RabbitMQ",
             "version": self.profile.version,
         }
 
-    def buildProtocol(self, addr: IAddress | None) -> Session:
+    def buildProtocol(self, addr: IAddress | None) -> Tap | None:
         """Make the protocol for a connection: a broker is a factory for any endpoint's ``listen``."""
         session = Session(self)
         session.factory = self
-        return session
+        return self.tapped(session)

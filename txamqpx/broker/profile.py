@@ -63,6 +63,14 @@ class Profile:
     #: The largest body, if the broker is not told; and the one beyond which a client is not heard out.
     max_message_size: int
     largest_body: int
+    #: Whether only the delivery modes are taken that there are.
+    known_delivery_modes: bool
+    #: Whether a message's user is looked at after its other properties.
+    user_id_last: bool
+    #: Whether direct replies go through something like a queue: one to nobody is as good as delivered.
+    replies_are_queues: bool
+    #: Whether a transaction delivers to whatever queue has the name by then.
+    transactions_keep_names: bool
     #: Whether a refusal says which right is missing.
     rights_have_names: bool
     #: Whether a passive declare takes any right to the name.
@@ -131,6 +139,10 @@ PROFILES = {
             least_frame_max=4096,
             max_message_size=128 * 1024 * 1024,
             largest_body=0,
+            known_delivery_modes=True,
+            user_id_last=False,
+            replies_are_queues=False,
+            transactions_keep_names=True,
             rights_have_names=False,
             passive_needs_right=False,
             rewordings={
@@ -170,6 +182,10 @@ PROFILES = {
             least_frame_max=8192,
             max_message_size=16 * 1024 * 1024,
             largest_body=512 * 1024 * 1024,
+            known_delivery_modes=False,
+            user_id_last=True,
+            replies_are_queues=True,
+            transactions_keep_names=False,
             rights_have_names=True,
             passive_needs_right=True,
             rewordings={},

@@ -15,40 +15,53 @@ from txamqpx.broker.channel import BrokerChannel
 from txamqpx.broker.clock import BrokerClock
 from txamqpx.broker.consumer import Source
 from txamqpx.broker.message import Message
+from txamqpx.broker.reception import House, Reception
 from txamqpx.broker.refusal import Refusal
+from txamqpx.broker.users import User
 from txamqpx.broker.vhost import VirtualHost
+from txamqpx.errors import ConnectionLost, DecodeError
 from txamqpx.protocol import events
-from txamqpx.protocol.connection import Connection
-from txamqpx.protocol.handshake import ServerHandshake
+from txamqpx.protocol.rulings import Breach, Ending
+from txamqpx.protocol.serving import ServerConnection
 from txamqpx.pulse import Pulse
 from txamqpx.spec import amqp0_9_1 as amqp
 from txamqpx.writer import Writer
 
 __all__ = ["Session", "Surroundings"]
 
-# What a client that was told goodbye gets to take our last words.
-_FAREWELL = 1.0
+# RabbitMQ's patience, in seconds: with a client that does not log in, that does not answer a close, and
+# with one that it has hung up on and that may still be reading why, or guessing passwords.
+HANDSHAKE = 10.0
+CLOSING = 30.0
+SILENCE = 3.0
 
-# A client that reads slowly has no more than this waiting for it, besides what is in the transport.
+# A client that reads slowly has no more deliveries than this waiting for it, besides what the transport has.
 _MOST_WAITING = 256 * 1024
 
+# When more than this waits, of answers that the client has asked for, it is asked nothing more itself.
+_MOST_OWED = 1024 * 1024
 
-class Surroundings(Role):
+# Why a session does not read.
+_ALARM = "an alarm"
+_OWED = "answers"
+
+
+class Surroundings(House, Role):
     """A broker, as its sessions see it."""
 
-    users: dict[str, str]
-    vhosts: dict[str, VirtualHost]
-    heartbeat: int
-    frame_max: int
-    channel_max: int
     sessions: set[Session]
 
     @property
     def clock(self) -> BrokerClock:
         """The broker's time."""
 
-    def server_properties(self) -> dict[str, Any]:
-        """Return what a client is told."""
+    @property
+    def max_message_size(self) -> int:
+        """The largest body that is taken, in bytes."""
+
+    @property
+    def alarm(self) -> str:
+        """Why nobody may publish; empty: everybody may."""
 
 
 class Session(Protocol):
@@ -65,33 +78,61 @@ class Session(Protocol):
         self.broker = broker
         #: What a peer's silence is told by: the broker's own time may run ahead of it.
         self.clock = broker.clock.base
-        self.user = ""
+        #: Who has logged in.
+        self.account: User | None = None
+        #: How.
+        self.mechanism = ""
         #: What the client said of itself.
         self.client_properties: Mapping[str, Any] = {}
         #: What the client said that it understands.
         self.capabilities: frozenset[str] = frozenset()
-        handshake = ServerHandshake(properties=broker.server_properties())
-        self.core = Connection(handshake, published=Message, wake=self._wake)
+        self._reception = Reception(broker, self)
+        profile = broker.profile
+        self.core = ServerConnection(
+            self._reception.handshake,
+            published=Message,
+            max_message_size=broker.max_message_size,
+            largest_body=profile.largest_body,
+            initial_frame_max=profile.initial_frame_max,
+            rewordings=profile.rewordings,
+            wake=self._wake,
+        )
         self._writer = Writer(self.core.outbox, lambda: self.clock, self._wrote)
         self._pulse: Pulse | None = None
         self._deadline: IDelayedCall | None = None
         self._at_end: list[Callable[[], None]] = []
         self._dispatching = False
+        # Why nothing is read, and nothing that was read is dealt with.
+        self._held: set[str] = set()
         # Queues that have something for this client once it has read what waits.
         self._stalled: dict[Source, None] = {}
+        over: dict[type[Any], Callable[[Any], None]] = {
+            events.Requested: self._requested_late,
+            events.ChannelEnded: self._channel_ended,
+            events.ConnectionEnded: self._ended,
+        }
+        # What is done when the connection is being closed, by whomever.
+        self._over = over
         self._on: dict[type[Any], Callable[[Any], None]] = {
             events.Requested: self._requested,
             events.Published: self._published,
             Message: self._published,
             events.Acked: self._acked,
+            events.TooLarge: self._too_large,
             events.Tuned: self._tuned,
-            events.ChannelEnded: self._channel_ended,
-            events.ConnectionEnded: self._ended,
+            events.Broken: self._broken,
         }
-        self._methods: dict[int, Callable[[Any], None]] = {
-            amqp.ConnectionStartOk.index: self._start_ok,
-            amqp.ConnectionOpen.index: self._open,
-        }
+        self._on = {**over, **self._on}
+
+    @property
+    def user(self) -> str:
+        """Who has logged in; empty: nobody yet."""
+        return "" if self.account is None else self.account.name
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the client has come all the way in and nobody has said goodbye."""
+        return self.core.is_open
 
     # ----------------------------------------------------------------------- the transport
 
@@ -99,6 +140,8 @@ class Session(Protocol):
         """Wait for the client's greeting."""
         assert self.transport is not None
         self.broker.sessions.add(self)
+        self._wait(HANDSHAKE)
+        self._reception.begin()
         self._writer.start(self.transport)
         self.core.start()
 
@@ -110,29 +153,46 @@ class Session(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Take back everything that the client had."""
+        self._held.clear()
+        self._on = self._over  # what was held up is lost, as it is in a socket
         self._deal_with(self.core.connection_lost(cause=reason.value))
         self._stop_timers()
         self._writer.stop()
 
     def _deal_with(self, happened: list[events.Event]) -> None:
         # What one event causes in this session is dealt with after it, not within.
-        if self._dispatching:
+        if self._dispatching or self._held:
             self.core.events[:0] = happened
             return
         self._dispatching = True
         self._writer.hold()
-        on = self._on
         try:
             while happened:
-                for event in happened:
-                    handle = on.get(type(event))
+                waiting = iter(happened)
+                for event in waiting:
+                    handle = self._on.get(type(event))
                     if handle is not None:
-                        handle(event)
+                        try:
+                            handle(event)
+                        except Exception as error:
+                            self._failed(event, error)
+                    if self._held:
+                        break
+                if self._held:
+                    self.core.events[:0] = waiting
+                    break
                 happened = self.core.take_events()
             self._finish_turn()
         finally:
             self._dispatching = False
             self._writer.flush()
+
+    def _failed(self, doing: object, error: Exception) -> None:
+        """End this connection, and no other, over something that the broker cannot deal with."""
+        if not isinstance(error, DecodeError):  # which is the client's fault: properties that are none
+            self.log.failure("while dealing with {doing}", doing=doing)
+        if self.core.error is None:
+            self._say_goodbye(541, "INTERNAL_ERROR", 0)
 
     def at_end(self, call: Callable[[], None]) -> None:
         """Call something when all that has come was dealt with."""
@@ -144,7 +204,12 @@ class Session(Protocol):
         while self._at_end:
             calls, self._at_end = self._at_end, []
             for call in calls:
-                call()
+                try:
+                    call()
+                except Exception as error:
+                    self._failed(call, error)
+
+    # ----------------------------------------------------------------------- its pace
 
     @property
     def writable(self) -> bool:
@@ -162,75 +227,99 @@ class Session(Protocol):
         for queue in stalled:
             queue.resume()
 
+    def _hold(self, why: str) -> None:
+        transport: Any = self.transport
+        self._held.add(why)
+        transport.pauseProducing()
+        if self._pulse is not None:
+            self._pulse.suspend()
+
+    def _release(self, why: str) -> None:
+        self._held.discard(why)
+        if self._held:
+            return
+        transport: Any = self.transport
+        transport.resumeProducing()
+        if self._pulse is not None:
+            self._pulse.resume()
+        self._deal_with(self.core.take_events())
+
+    def unblock(self) -> None:
+        """Let the client publish again: the alarm is over."""
+        if _ALARM in self._held:
+            if "connection.blocked" in self.capabilities and self.core.is_open:
+                self.core.send(amqp.ConnectionUnblocked())
+            self._release(_ALARM)
+
+    def _block(self) -> None:
+        # This publish is still taken, and confirmed; what follows it waits in the socket.
+        if "connection.blocked" in self.capabilities and self.core.is_open:
+            self.core.send(amqp.ConnectionBlocked(self.broker.alarm))
+        self._hold(_ALARM)
+
     # ----------------------------------------------------------------------- events
 
     def _requested(self, event: events.Requested) -> None:
         core: Any = event.channel
+        method: Any = event.method
         if core is None:
-            self._methods[event.method.index](event.method)
-        elif type(event.method) is amqp.ChannelOpen:
+            if type(method) is amqp.ConnectionClose:
+                self._finish_turn()
+                self.core.answer_close(method)
+            else:
+                self._reception.methods[method.index](method)
+        elif type(method) is amqp.ChannelOpen:
             BrokerChannel(self, core)
             core.send(amqp.ChannelOpenOk())
-        elif core.owner is not None:
+        elif type(method) is amqp.ChannelClose:
+            core.owner.publishing.flush()
+            core.owner.end()
+            self.core.answer_channel_close(core, method)
+        else:
             core.owner.requested(event)
+        if self.core.outbox.size > _MOST_OWED and _OWED not in self._held:
+            self._hold(_OWED)
+            waiting = self._writer.when_writable(_MOST_WAITING)
+            waiting.addCallbacks(lambda result: self._release(_OWED), lambda failure: None)
+
+    def _requested_late(self, event: events.Requested) -> None:
+        if type(event.method) is amqp.ConnectionClose:  # it has crossed ours
+            self.core.answer_close(event.method)
 
     def _published(self, message: Message) -> None:
+        if self.broker.alarm:
+            self._block()
         message.channel.owner.publishing.publish(message)
 
-    def _acked(self, event: events.Acked) -> None:
+    def _too_large(self, event: events.TooLarge) -> None:
         channel: BrokerChannel = event.channel.owner
-        if channel.closed:
-            return
-        try:
-            channel.consuming.ack(event.words)
-        except Refusal as refusal:
-            channel.refuse(refusal, amqp.BasicAck.index)
+        if not channel.closed:
+            most = self.broker.max_message_size
+            text = f"message size {event.size} is larger than configured max size {most}"
+            channel.refuse(Refusal(406, text), amqp.BasicPublish.index)
+
+    def _acked(self, event: events.Acked) -> None:
+        event.channel.owner.acked(event.words)
 
     def _tuned(self, event: events.Tuned) -> None:
         if event.tuning.heartbeat:
             self._pulse = Pulse(self.clock, event.tuning.heartbeat, self._beat, self._client_is_dead)
 
+    def opened(self) -> None:
+        """Take note that the client is in."""
+        self._stop_waiting()
+        self.broker.limits.count(self.user, self.vhost.name, 1)
+
+    def _broken(self, event: events.Broken) -> None:
+        self._finish_turn()
+        self.core.punish(event.error)
+        self._leave()
+
     def _channel_ended(self, event: events.ChannelEnded) -> None:
         if event.channel.owner is not None:
             event.channel.owner.end()
 
-    def _ended(self, event: events.ConnectionEnded) -> None:
-        self._stop_timers()
-        self.broker.sessions.discard(self)
-        if hasattr(self, "vhost"):
-            self.vhost.delete_exclusive(self)
-        if self.transport is None:
-            return
-        transport: Any = self.transport
-        if not event.flush:
-            self._writer.stop()
-            transport.abortConnection()
-            return
-        self._writer.finish()
-        self._deadline = self.clock.callLater(_FAREWELL, transport.abortConnection)
-        transport.loseConnection()
-
-    # ----------------------------------------------------------------------- the handshake
-
-    def _start_ok(self, method: Any) -> None:
-        self.client_properties = method.client_properties
-        capabilities = self.client_properties.get("capabilities", {})
-        self.capabilities = frozenset(name for name, has in capabilities.items() if has)
-        _, user, password = method.response.split(b"\0")
-        if self.broker.users.get(user.decode()) != password.decode():
-            self.refuse(Refusal(403, "Login was refused using authentication mechanism PLAIN.", hard=True))
-            return
-        self.user = user.decode()
-        broker = self.broker
-        self.core.send(amqp.ConnectionTune(broker.channel_max, broker.frame_max, broker.heartbeat))
-
-    def _open(self, method: amqp.ConnectionOpen) -> None:
-        vhost = self.broker.vhosts.get(method.virtual_host)
-        if vhost is None:
-            self.refuse(Refusal(530, f"vhost {method.virtual_host} not found"), method.index)
-            return
-        self.vhost = vhost
-        self.core.send(amqp.ConnectionOpenOk())
+    # ----------------------------------------------------------------------- the end
 
     def refuse(self, refusal: Refusal, culprit: int = 0) -> None:
         """Close the connection, and tell why.
@@ -239,10 +328,73 @@ class Session(Protocol):
             refusal: Why.
             culprit: The index of the method that is to blame; 0: none is.
         """
-        self.core.close(None, refusal.code, refusal.text, culprit)
+        self._say_goodbye(refusal.code, refusal.text, culprit)
+
+    def force(self, reason: str) -> None:
+        """Close the connection because the operator wants to; one that is not open yet is dropped."""
+        if self.core.is_open:
+            self._say_goodbye(320, f"CONNECTION_FORCED - {reason}", 0)
+        elif self.core.error is None:
+            self._deal_with(self.core.connection_lost())
+
+    def _say_goodbye(self, code: int, text: str, culprit: int) -> None:
+        if self.core.error is not None:
+            return
+        self._finish_turn()
+        self.core.close(None, code, text.encode()[:255].decode("utf-8", "ignore"), culprit)
+        self._leave()
         self._deal_with([])
 
+    def _leave(self) -> None:
+        """Hear nothing more but the answer to our goodbye."""
+        self._on = self._over
+        self._wait(CLOSING)
+        if self._held:
+            self._held.clear()
+            self._release("")
+
+    def _ended(self, event: events.ConnectionEnded) -> None:
+        self._on = self._over
+        self._stop_timers()
+        self._writer.fail(lambda: ConnectionLost("the connection is over"))
+        self.broker.sessions.discard(self)
+        if hasattr(self, "vhost"):
+            self.broker.limits.count(self.user, self.vhost.name, -1)
+            self.vhost.delete_exclusive(self)
+        if self.transport is None:
+            return
+        transport: Any = self.transport
+        error = event.error
+        ending = error.ending if isinstance(error, Breach) else None
+        if ending in (Ending.LAST_WORD, Ending.SILENT):
+            # What the client has sent is read and forgotten: a socket that is closed over it would take our
+            # last words back.
+            self._writer.finish()
+            self._deadline = self.clock.callLater(SILENCE, transport.loseConnection)
+        elif event.flush:
+            self._writer.finish()
+            self._wait(CLOSING)
+            transport.loseConnection()
+        else:
+            self._writer.stop()
+            transport.abortConnection()
+
     # ----------------------------------------------------------------------- timers
+
+    def _wait(self, seconds: float) -> None:
+        """Give the client so much time for its next step."""
+        self._stop_waiting()
+        self._deadline = self.clock.callLater(seconds, self._give_up)
+
+    def _give_up(self) -> None:
+        self._deadline = None
+        transport: Any = self.transport
+        transport.abortConnection()
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        self._deadline = None
 
     def _wake(self) -> None:
         self._writer.wake()
@@ -256,12 +408,11 @@ class Session(Protocol):
         self._writer.flush()
 
     def _client_is_dead(self, silence: float, late: float) -> None:
+        self.log.info("{user} was silent for {silence:.1f} s", user=self.user, silence=silence)
         self._deal_with(self.core.connection_lost())
 
     def _stop_timers(self) -> None:
-        if self._deadline is not None and self._deadline.active():
-            self._deadline.cancel()
-        self._deadline = None
+        self._stop_waiting()
         if self._pulse is not None:
             self._pulse.stop()
             self._pulse = None

@@ -219,7 +219,8 @@ class ServerHandshake:
         self._properties = dict(properties or {})
         self._offer = offer
         self._least_frame_max = least_frame_max
-        self._mechanisms = mechanisms
+        #: How a client may log in, separated by spaces.
+        self.mechanisms = mechanisms
         self._locales = locales
         self.handlers = {"connection.tune-ok": self._tune_ok}
 
@@ -240,7 +241,8 @@ class ServerHandshake:
         if len(data) < len(header):
             return None
         if data[:8] not in (header, _OLD_HEADERS.get(header)):
-            connection.outbox.append_urgent(self._offer or header)
+            ours = not self._offer or data.startswith(header[:7])
+            connection.outbox.append_urgent(header if ours else self._offer)
             raise Silent(f"the client wants another protocol: {data[:8]!r}")
         connection.state = ConnectionState.AWAIT_START
         connection.send(
@@ -249,7 +251,7 @@ class ServerHandshake:
                 version_major=dialect.major,
                 version_minor=dialect.minor,
                 server_properties=self._properties,
-                mechanisms=self._mechanisms,
+                mechanisms=self.mechanisms,
                 locales=self._locales,
             )
         )

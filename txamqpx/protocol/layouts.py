@@ -29,6 +29,7 @@ LAYOUTS: Mapping[int, str] = {
     amqp.ChannelFlow.index: "1",
     amqp.ChannelClose.index: "2s22",
     amqp.ChannelCloseOk.index: "",
+    amqp.AccessRequest.index: "s1",
     amqp.ExchangeDeclare.index: "2ss1T",
     amqp.ExchangeDelete.index: "2s1",
     amqp.ExchangeBind.index: "2sss1T",

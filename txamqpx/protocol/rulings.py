@@ -11,7 +11,7 @@ from txamqpx.protocol.frames import BODY, METHOD
 from txamqpx.protocol.layouts import Misfit, NotText, check_layout
 from txamqpx.spec import amqp0_9_1 as amqp
 
-__all__ = ["OVERLONG", "Breach", "Ending", "judge", "octets", "unexpected", "unknown_frame"]
+__all__ = ["NO_HEADER", "OVERLONG", "Breach", "Ending", "judge", "octets", "unexpected", "unknown_frame"]
 
 _METHODS = {method.index for method in amqp.METHODS}
 
@@ -23,6 +23,9 @@ _SHORTEST_HEADER = 12
 
 #: What releases from 4.0 on say of a body that is longer than announced; others do not know what it is.
 OVERLONG = "FRAME_ERROR - content body frame exceeds remaining content size"
+
+#: What is said when something else comes where a content header is due.
+NO_HEADER = "UNEXPECTED_FRAME - expected content header for class 60, got non content header frame instead"
 
 
 class Ending(Enum):
@@ -120,7 +123,7 @@ def _judge_content(channel: ChannelCore | None, kind: int, payload: bytes) -> Br
             return Breach(501, OVERLONG, culprit)
         text = "expected content body, got non content body frame instead"
     elif kind in (METHOD, BODY):
-        text = "expected content header for class 60, got non content header frame instead"
+        return Breach(505, NO_HEADER, culprit)
     elif _unpack_class(payload)[0] != culprit >> 16:
         text = f"expected content header for class 60, got one for class {_unpack_class(payload)[0]} instead"
     else:

@@ -23,7 +23,7 @@ from txamqpx.protocol.frames import BODY, END, HEADER, HEARTBEAT, METHOD, OVERHE
 from txamqpx.protocol.handshake import ServerHandshake
 from txamqpx.protocol.intake import BROKER_HANDLERS
 from txamqpx.protocol.layouts import check_layout
-from txamqpx.protocol.rulings import Breach, Ending, judge, octets, unexpected, unknown_frame
+from txamqpx.protocol.rulings import NO_HEADER, Breach, Ending, judge, octets, unexpected, unknown_frame
 from txamqpx.protocol.states import ChannelState, ConnectionState, Rows
 from txamqpx.protocol.tuning import Tuning
 from txamqpx.spec import amqp0_9_1 as amqp
@@ -43,7 +43,7 @@ _CLOSING = (_S.CLIENT_CLOSING, _S.SERVER_CLOSING)
 # How many bytes a client may send ahead of an answer that it has to wait for.
 _MOST_PARKED = 1024 * 1024
 
-_HEADER_SIZE = struct.Struct(">HHQ").unpack_from
+_unpack_header = struct.Struct(">HHQ").unpack_from
 
 _CLOSE_OK = amqp.ChannelCloseOk().encode()
 
@@ -132,10 +132,13 @@ class ServerConnection(Connection):
             self.close(None, breach.reply_code or 0, breach.text, breach.culprit)
             return
         told = breach.ending is Ending.LAST_WORD
-        if told:
-            close = amqp.ConnectionClose(breach.reply_code or 0, breach.text)
-            last = b"".join((*self.outbox.take(), frame(METHOD, 0, close.encode())))
-            self.outbox.append_urgent(last)
+        if breach.ending is not Ending.ABRUPT:
+            last = self.outbox.take()
+            if told:
+                last.append(
+                    frame(METHOD, 0, amqp.ConnectionClose(breach.reply_code or 0, breach.text).encode())
+                )
+            self.outbox.append_urgent(b"".join(last))
         self.end(breach, flush=told)
 
     # ----------------------------------------------------------------------- what the client sends
@@ -313,14 +316,15 @@ class ServerConnection(Connection):
             return
         if index not in self.dialect.methods:
             raise RemoteProtocolError("no method that there is")
+        check_layout(index, data, offset, end)
+        method = self.dialect.methods[index].decode(data, offset, end)
         expected = index in self.tables.connection[before].received
         if not expected or (index == amqp.ConnectionClose.index and before is not _S.OPEN):
             state = "running" if before is _S.OPEN else "opening"
             raise Breach(504, f"CHANNEL_ERROR - unexpected method in connection state {state}", index)
-        check_layout(index, data, offset, end)
         if index == amqp.ConnectionClose.index:
             self.state = _S.CLIENT_CLOSING
-            self.events.append(events.Requested(None, amqp.ConnectionClose.decode(data, offset, end)))
+            self.events.append(events.Requested(None, method))
             return
         try:
             super()._receive_method(index, data, offset, end, closing)
@@ -359,7 +363,9 @@ class _Gathering(Assembly):
 
     def header(self, data: bytes, offset: int, end: int) -> bool:
         if not self.began and end - offset >= 12:
-            self._total = _HEADER_SIZE(data, offset)[2]
+            _, weight, self._total = _unpack_header(data, offset)
+            if weight:
+                raise Breach(505, NO_HEADER, amqp.BasicPublish.index)
             connection: Any = self._channel.connection
             if 0 < connection.largest_body < self._total:
                 raise Breach(
