@@ -6,6 +6,10 @@ from txamqpx.spec.dialect import AMQP_0_9_1
 
 __all__ = ["Refusal"]
 
+# A reply text is a short string.
+_LONGEST = 255
+_DOTS = "..."
+
 
 class Refusal(Exception):
     """A request that a broker answers by closing the channel or the connection.
@@ -16,13 +20,21 @@ class Refusal(Exception):
         hard: Whether the connection has to go; None: as the specification classes the code.
 
     Attributes:
-        text: The whole reply text.
+        text: The reply text; a long one is cut, and has dots at its end.
     """
 
     def __init__(self, code: int, text: str, *, hard: bool | None = None) -> None:
         soft = AMQP_0_9_1.soft_errors.get(code)
         name = soft or AMQP_0_9_1.hard_errors[code]
         self.code = code
-        self.text = f"{name.upper().replace('-', '_')} - {text}" if text else name.upper().replace("-", "_")
+        whole = f"{name.upper().replace('-', '_')} - {text}" if text else name.upper().replace("-", "_")
+        self.text = _cut(whole)
         self.hard = soft is None if hard is None else hard
         super().__init__(f"{code} {self.text}")
+
+
+def _cut(text: str) -> str:
+    raw = text.encode()
+    if len(raw) <= _LONGEST:
+        return text
+    return f"{raw[: _LONGEST - len(_DOTS)].decode('utf-8', 'ignore')}{_DOTS}"
