@@ -61,7 +61,7 @@ class Names:
         """Return who is called ``name``."""
         return self._given.get(name) or self._made_up.get(name)
 
-    def remove(self, broker: Reachable, name: str) -> None:
+    def remove(self, broker: object, name: str) -> None:
         """Forget that ``broker`` is called ``name``, if it still is."""
         if self.find(name) is broker:
             self._given.pop(name, None)

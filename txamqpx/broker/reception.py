@@ -54,6 +54,9 @@ class House(Protocol):
     def channel_max(self) -> int:
         """What is proposed."""
 
+    def refuses_login(self, user: str) -> bool:
+        """Return whether a user is to be turned away, whatever the password."""
+
     def server_properties(self) -> dict[str, Any]:
         """Return what a client is told."""
 
@@ -136,7 +139,8 @@ class Reception:
         except Unreadable as error:
             self._turn_away(f"a client cannot log in: {error}")
             return
-        guest.account = self._house.users.log_in(login)
+        refused = self._house.refuses_login(login.name)
+        guest.account = None if refused else self._house.users.log_in(login)
         if guest.account is None:
             text = f"Login was refused using authentication mechanism {method.mechanism}."
             if "authentication_failure_close" not in guest.capabilities:

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from txamqpx.broker.channel import BrokerChannel
 from txamqpx.broker.clock import BrokerClock
 from txamqpx.broker.consumer import Source
+from txamqpx.broker.history import History
 from txamqpx.broker.message import Message
 from txamqpx.broker.reception import House, Reception
 from txamqpx.broker.refusal import Refusal
@@ -58,6 +59,10 @@ class Surroundings(House, Role):
     @property
     def max_message_size(self) -> int:
         """The largest body that is taken, in bytes."""
+
+    @property
+    def history(self) -> History:
+        """What was published."""
 
     @property
     def alarm(self) -> str:
@@ -194,6 +199,10 @@ class Session(Protocol):
         if self.core.error is None:
             self._say_goodbye(541, "INTERNAL_ERROR", 0)
 
+    def note(self, message: Message, confirm: bool) -> bool:
+        """Take note of a publish, which will be confirmed or not; return False if it is not to be taken."""
+        return self.broker.history.admit(self.vhost.name, message, self, confirm)
+
     def at_end(self, call: Callable[[], None]) -> None:
         """Call something when all that has come was dealt with."""
         self._at_end.append(call)
@@ -251,10 +260,15 @@ class Session(Protocol):
                 self.core.send(amqp.ConnectionUnblocked())
             self._release(_ALARM)
 
-    def _block(self) -> None:
-        # This publish is still taken, and confirmed; what follows it waits in the socket.
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the client may not publish."""
+        return _ALARM in self._held
+
+    def block(self, reason: str) -> None:
+        """Tell the client that it may not publish, and read nothing more from it."""
         if "connection.blocked" in self.capabilities and self.core.is_open:
-            self.core.send(amqp.ConnectionBlocked(self.broker.alarm))
+            self.core.send(amqp.ConnectionBlocked(reason))
         self._hold(_ALARM)
 
     # ----------------------------------------------------------------------- events
@@ -288,7 +302,7 @@ class Session(Protocol):
 
     def _published(self, message: Message) -> None:
         if self.broker.alarm:
-            self._block()
+            self.block(self.broker.alarm)  # this publish is still taken, and confirmed; the next ones wait
         message.channel.owner.publishing.publish(message)
 
     def _too_large(self, event: events.TooLarge) -> None:
