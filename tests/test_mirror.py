@@ -25,6 +25,7 @@ HOUSE = {
     "test_regeneration.py",
     "test_secrets.py",
     "test_threads.py",
+    "testing/test_trial.py",
 }
 """Tests of the whole house, and of what no module does alone; so are those in integration/."""
 
@@ -70,7 +71,7 @@ def test_every_module_has_its_tests() -> None:
 
 def test_every_file_of_tests_has_its_module() -> None:
     benchmarks = [PurePath("benchmarks") / path for path in python_files("benchmarks")]
-    modules = [*python_files("txamqpx"), *python_files("tests"), *benchmarks]
+    modules = [*python_files("txamqpx"), *python_files("tests"), *benchmarks, PurePath("pytest_txamqpx.py")]
     assert without_module(python_files("tests"), modules) == []
 
 

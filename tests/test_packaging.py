@@ -37,7 +37,7 @@ def run(*command: str | Path, cwd: Path) -> str:
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Copy what a distribution is built from: a build in the checkout would leave its own files there."""
     copy = tmp_path_factory.mktemp("source")
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "pytest_txamqpx.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
     for name in ("txamqpx", "twisted"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -84,13 +84,19 @@ def assert_whole(environment: Path, directory: Path) -> None:
 
 
 def assert_works(environment: Path, directory: Path) -> None:
-    """Check that we are there with our data, that the reactor still starts, and that the plugin is found."""
+    """Check that we are there with our data, that the reactor still starts, and that plugins are found."""
     program = (
         "import twisted.internet.reactor, txamqpx, importlib.metadata as metadata;"
         "from txamqpx.spec.xmlspec import bundled;"
         "print(metadata.version('txamqpx') == txamqpx.__version__, bundled('0-9-1').major)"
     )
     assert run(environment / "python", "-c", program, cwd=directory) == "True 0\n"
+    program = (
+        "import importlib.metadata as metadata, importlib.util as util;"
+        "(found,) = metadata.entry_points(group='pytest11', name='txamqpx');"
+        "print(found.value, util.find_spec(found.module) is not None)"
+    )
+    assert run(environment / "python", "-c", program, cwd=directory) == "pytest_txamqpx True\n"
     assert "A planted plugin." in run(environment / "twist", "--help", cwd=directory)
 
 
@@ -115,9 +121,13 @@ def test_the_wheel_holds_every_module_the_types_mark_and_the_specifications(whee
     assert {name for name in files_of(wheel) if name.startswith("txamqpx/")} == ours
 
 
-def test_the_wheel_holds_nothing_at_the_top_but_the_two_packages(wheel: Path) -> None:
+def test_the_wheel_holds_nothing_at_the_top_but_the_two_packages_and_pytest_s_module(wheel: Path) -> None:
     tops = {name.partition("/")[0] for name in files_of(wheel)}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"txamqpx", "twisted"}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {
+        "pytest_txamqpx.py",
+        "txamqpx",
+        "twisted",
+    }
 
 
 def test_the_sdist_holds_the_source_and_no_cache(distributions: Path) -> None:

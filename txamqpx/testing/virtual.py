@@ -9,8 +9,9 @@ from typing import Any, cast
 
 from twisted.internet.base import DelayedCall
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads
 from twisted.internet.task import Clock
+from zope.interface import implementer
 
 from txamqpx.testing.threads import HandPool
 
@@ -26,6 +27,7 @@ GLANCE = 0.05
 Turns = Callable[[Callable[[], object]], object]
 
 
+@implementer(IReactorFromThreads)
 class VirtualClock(Clock):
     """What stands in for the reactor where time is virtual: a ``Clock`` that turns by itself, with threads.
 
@@ -61,12 +63,14 @@ class VirtualClock(Clock):
         """Return what runs tasks in threads, one at a time."""
         return self._pool
 
-    def callFromThread(self, call: Callable[..., object], *args: Any, **options: Any) -> None:  # noqa: N802
-        """Have ``call`` made in the reactor's thread."""
+    def callFromThread(  # noqa: N802
+        self, callable: Callable[..., Any], *args: object, **kwargs: object
+    ) -> None:
+        """Have a call made in the reactor's thread."""
         if get_ident() == self._home:
-            self.callLater(0, call, *args, **options)
+            self.callLater(0, callable, *args, **kwargs)
         else:
-            self._pool.callFromThread(call, *args, **options)
+            self._pool.callFromThread(callable, *args, **kwargs)
             self._from_thread(self._wake)
 
     # ----------------------------------------------------------------------- turns
