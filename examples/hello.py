@@ -1,6 +1,9 @@
 """Say hello to a broker: declare, publish, consume, close.
 
+python examples/hello.py
 python examples/hello.py amqp://guest:guest@localhost
+
+The first runs on a broker in its own process, the second on the one at that place.
 """
 
 import sys
@@ -12,7 +15,7 @@ from twisted.internet.task import react
 import txamqpx
 
 
-async def main(reactor: IReactorCore, url: str = "amqp://guest:guest@localhost") -> None:
+async def main(reactor: IReactorCore, url: str = "memory://") -> None:
     handled: Deferred[None] = Deferred()
 
     async def handle(delivery: txamqpx.Delivery) -> None:

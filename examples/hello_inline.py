@@ -2,6 +2,7 @@
 
 The same as ``hello.py``, with ``inlineCallbacks``.
 
+python examples/hello_inline.py
 python examples/hello_inline.py amqp://guest:guest@localhost
 """
 
@@ -17,9 +18,7 @@ import txamqpx
 
 
 @inlineCallbacks
-def main(
-    reactor: IReactorCore, url: str = "amqp://guest:guest@localhost"
-) -> Generator[Deferred[Any], Any, None]:
+def main(reactor: IReactorCore, url: str = "memory://") -> Generator[Deferred[Any], Any, None]:
     handled: Deferred[None] = Deferred()
 
     def handle(delivery: txamqpx.Delivery) -> None:

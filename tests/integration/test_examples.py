@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,8 @@ import pytest
 
 from tests.brokers_plugin import Vhost
 from tests.integration import tutorial_peers
+from txamqpx import blocking
+from txamqpx.broker.profile import profile_named
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = ROOT / "examples"
@@ -32,16 +35,15 @@ class Program:
 
     Args:
         path: Its file.
-        url: The broker.
         said: A file for what it writes to the other stream.
-        arguments: What else is on its command line.
+        arguments: What is on its command line, first of all the URL of a broker.
     """
 
-    def __init__(self, path: Path, url: str, said: IO[str], *arguments: str) -> None:
+    def __init__(self, path: Path, said: IO[str], *arguments: str) -> None:
         self.path = path
         self._said = said
         self._process = subprocess.Popen(
-            [sys.executable, "-u", "-W", "error", str(path), url, *arguments],
+            [sys.executable, "-u", "-W", "error", str(path), *arguments],
             stdout=subprocess.PIPE,
             stderr=self._said,
             text=True,
@@ -95,16 +97,22 @@ Start = Callable[..., Program]
 
 
 @pytest.fixture
-def start(vhost: Vhost) -> Iterator[Start]:
-    """Start examples; what has not ended by the end of the test is ended."""
+def start_alone() -> Iterator[Start]:
+    """Start examples without a broker; what has not ended by the end of the test is ended."""
     with ExitStack() as ends:
 
         def start(path: Path, *arguments: str) -> Program:
-            program = Program(path, vhost.url, ends.enter_context(TemporaryFile("w+")), *arguments)
+            program = Program(path, ends.enter_context(TemporaryFile("w+")), *arguments)
             ends.callback(program.end)
             return program
 
         yield start
+
+
+@pytest.fixture
+def start(start_alone: Start, vhost: Vhost) -> Start:
+    """Start examples with the URL of a virtual host."""
+    return lambda path, *arguments: start_alone(path, vhost.url, *arguments)
 
 
 def tutorial(name: str, form: str) -> Path:
@@ -122,14 +130,23 @@ def waiting(*programs: Program) -> None:
 # --------------------------------------------------------------------------- first contact
 
 
+HELLO = [
+    "published: Confirmed(1)",
+    "came back: hello, world BasicProperties(content_type='text/plain')",
+    "closed",
+]
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_hello_runs(form: str, start: Start, vhost: Vhost) -> None:
-    assert start(EXAMPLES / f"hello{form}.py").lines() == [
-        f"connected: RabbitMQ {vhost.node.version}",
-        "published: Confirmed(1)",
-        "came back: hello, world BasicProperties(content_type='text/plain')",
-        "closed",
-    ]
+    lines = start(EXAMPLES / f"hello{form}.py").lines()
+    assert lines == [f"connected: RabbitMQ {vhost.node.version}", *HELLO]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_hello_runs_without_a_broker(form: str, start_alone: Start) -> None:
+    lines = start_alone(EXAMPLES / f"hello{form}.py").lines()
+    assert lines == [f"connected: RabbitMQ {profile_named('rabbitmq-4.3').version}", *HELLO]
 
 
 def test_the_script_that_waits_runs(start: Start) -> None:
@@ -143,11 +160,20 @@ def test_the_script_that_waits_runs(start: Start) -> None:
     ]
 
 
-def test_the_quick_start_of_the_readme_runs(start: Start, tmp_path: Path) -> None:
+@pytest.fixture
+def quick_start(tmp_path: Path) -> Path:
     (source,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     example = tmp_path / "hello.py"
     example.write_text(source)
-    assert start(example).lines() == ["received b'hello'"]
+    return example
+
+
+def test_the_quick_start_of_the_readme_runs(quick_start: Path, start: Start) -> None:
+    assert start(quick_start).lines() == ["received b'hello'"]
+
+
+def test_the_quick_start_of_the_readme_runs_without_a_broker(quick_start: Path, start_alone: Start) -> None:
+    assert start_alone(quick_start).lines() == ["received b'hello'"]
 
 
 # --------------------------------------------------------------------------- the tutorials
@@ -273,6 +299,38 @@ def test_each_of_three_producers_reaches_its_consumer_and_no_other(start: Start)
     )
     assert start(folder / "manage.py", "report", "stop").lines() == ["commanded: report", "commanded: stop"]
     assert consumers.lines() == ["management: 30 jobs, 3 events", "management: stop"]
+
+
+# --------------------------------------------------------------------------- a program with its tests
+
+
+def test_a_program_that_has_tests_runs(start: Start, vhost: Vhost) -> None:
+    program = start(EXAMPLES / "tested" / "invoices.py")
+    waiting(program)
+    with blocking.connect(vhost.url) as client:
+        client.publish(b"12345", routing_key="invoices", content_type="application/pdf")
+    assert program.line() == "sent: 5 bytes"
+    assert program.interrupt() == []
+
+
+@pytest.mark.parametrize(
+    "runner", [["twisted.trial", "test_invoices"], ["pytest", "-p", "no:cacheprovider", "test_invoices.py"]]
+)
+def test_the_tests_of_a_program_pass(runner: list[str], tmp_path: Path) -> None:
+    for path in (EXAMPLES / "tested").glob("*.py"):
+        shutil.copy(path, tmp_path)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", *runner],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "successes=3" in done.stdout or "3 passed" in done.stdout
 
 
 # --------------------------------------------------------------------------- none is left out

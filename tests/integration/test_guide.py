@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,6 +36,9 @@ URL = "amqp://guest:guest@localhost"
 
 BLOCKING = "blocking.md"
 """The page whose blocks are scripts that wait."""
+
+TESTING = "testing.md"
+"""The page whose blocks are tests."""
 
 RIGHTS = ("configure", "write", "read")
 NOTHING = "^$"
@@ -91,7 +96,13 @@ def pages() -> list[Path]:
     return sorted(GUIDE.glob("*.md"))
 
 
-SECTIONS = [section for page in pages() for section in sections(page.name, page.read_text())]
+SECTIONS = [
+    section
+    for page in pages()
+    for section in sections(page.name, page.read_text())
+    if section.page != TESTING
+]
+TESTS = list(sections(TESTING, (GUIDE / TESTING).read_text()))
 
 
 async def run(
@@ -147,6 +158,47 @@ async def test_a_section_runs(
     channel = await protocol.open_channel()
     given = {"reactor": reactor, "protocol": protocol, "channel": channel, "client": Client(protocol)}
     await run(section, given, replaced)
+
+
+PYTEST = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "pytest_txamqpx"]
+
+RUNNERS: dict[str, list[str]] = {
+    "trial": ["-m", "twisted.trial", "test_section"],
+    "pytest": [*PYTEST, "test_section.py"],
+    "pytest-twisted": [*PYTEST, "-p", "pytest_twisted", "test_section.py"],
+}
+"""With what tests are run; no plugin of pytest is loaded but those that are named."""
+
+
+def runners(section: Section) -> list[str]:
+    """Return with what a section of the page of tests is run."""
+    source = "".join(block.source for block in section.blocks)
+    if "TestCase" in source:
+        return ["trial", "pytest"]
+    return ["pytest-twisted" if "pytest_twisted" in source else "pytest"]
+
+
+@pytest.mark.parametrize(
+    ("section", "runner"),
+    [(section, runner) for section in TESTS for runner in runners(section)],
+    ids=str,
+)
+def test_a_section_of_tests_passes(section: Section, runner: str, tmp_path: Path) -> None:
+    source = "".join(block.source for block in section.blocks)
+    (tmp_path / "test_section.py").write_text(source)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *RUNNERS[runner]],
+        cwd=tmp_path,
+        env={"PATH": "", "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{section}:\n{done.stdout}"
+    tests = len(re.findall(r"^ *(?:async )?def test_", source, re.MULTILINE))
+    assert f"{tests} passed" in done.stdout or f"successes={tests}" in done.stdout
 
 
 # --------------------------------------------------------------------------- the table of permissions
