@@ -49,6 +49,11 @@ class BrokerNode(ABC):
     def keeps(self) -> bool:
         """Tell whether what is durable outlives its process."""
 
+    @property
+    @abstractmethod
+    def has_streams(self) -> bool:
+        """Tell whether a queue can be a stream."""
+
     # Life -------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:

@@ -96,6 +96,11 @@ class EmbeddedNode(BrokerNode):
         """Return False: when it ends, all is gone."""
         return False
 
+    @property
+    def has_streams(self) -> bool:
+        """Return False: a log that is kept and read again is nothing for a broker that keeps nothing."""
+        return False
+
     # Life -------------------------------------------------------------------------------------
 
     def start(self) -> Self:

@@ -119,6 +119,11 @@ class Node(ErlangNode, BrokerNode):
         """Return True: what is durable is on disk."""
         return True
 
+    @property
+    def has_streams(self) -> bool:
+        """Return True."""
+        return True
+
     def shut_down(self) -> None:
         """Ask the broker to stop in order, and do not wait."""
         self.eval("spawn(fun() -> init:stop() end)")

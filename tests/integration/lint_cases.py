@@ -54,6 +54,12 @@ class Case:
     queue_type: str | None = None
     prefetch_count: int = 10
 
+    @property
+    def is_about_streams(self) -> bool:
+        """Tell whether a broker without streams can do nothing with it."""
+        arguments: Mapping[str, Any] = getattr(self.request, "arguments", None) or {}
+        return "stream" in {self.queue_type, arguments.get("x-queue-type")}
+
 
 def queue(
     kind: str | None = None,

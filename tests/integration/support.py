@@ -289,6 +289,12 @@ def lasting(node: BrokerNode) -> None:
         differs("it keeps nothing, so that what is durable goes with its process")
 
 
+def streaming(node: BrokerNode) -> None:
+    """Skip the rest of a test, which is about streams, where there are none."""
+    if not node.has_streams:
+        differs("it has no streams, which are about what is kept")
+
+
 def differs(why: str) -> NoReturn:
     """Skip the rest of a test over what a broker is not meant to do; docs/conformance.md lists it."""
     pytest.skip(f"{DIFFERENCE}{why}")

@@ -12,6 +12,7 @@ import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred, DeferredQueue
 
 from tests.broker_node import BrokerNode
+from tests.brokers_plugin import Vhost
 from tests.integration.support import (
     Connector,
     all_of,
@@ -26,6 +27,7 @@ from tests.integration.support import (
     numbered,
     pause,
     soon,
+    streaming,
     until,
     until_ready,
 )
@@ -442,7 +444,8 @@ async def test_who_stands_by_gets_its_turn(client: Client, channel: Channel) -> 
 
 @pytest.mark.covers("T-CON-15")
 @pytest_twisted.ensureDeferred
-async def test_a_stream_is_read_from_an_offset_on(client: Client, channel: Channel) -> None:
+async def test_a_stream_is_read_from_an_offset_on(vhost: Vhost, client: Client, channel: Channel) -> None:
+    streaming(vhost.node)
     await fill(channel, "q", numbered(5), {"x-queue-type": "stream"})
     keep = Keep()
     arguments = {"x-stream-offset": 2}

@@ -404,8 +404,12 @@ async def test_a_broker_that_is_killed_leaves_no_publish_without_an_end(
     publisher = client.publisher(max_outstanding=200)
     await publisher.publish(b"first", routing_key="jobs")
     published = [publisher.publish(body, routing_key="jobs") for body in numbered(2000)]
-    await until(lambda: publisher.waiting < 1500)
-    own_broker.kill9()
+
+    def kill(end: Confirmed | None) -> Confirmed | None:
+        own_broker.kill9()
+        return end
+
+    published[500].addCallback(kill)
     ends = await outcomes(published)
     kinds = {type(end) for end in ends}
     assert kinds == {Confirmed, OutcomeUnknown, NotPublished}

@@ -23,6 +23,7 @@ from tests.integration.support import (
     needs,
     protocol_of,
     soon,
+    streaming,
 )
 from txamqpx.channel import Channel
 from txamqpx.client import connect as connect_client
@@ -88,7 +89,8 @@ async def fill_more(channel: Channel, queue: str, *bodies: bytes) -> None:
 
 @pytest.mark.covers("T-CON-15")
 @pytest_twisted.ensureDeferred
-async def test_a_stream_is_read_from_wherever_one_likes(channel: Channel) -> None:
+async def test_a_stream_is_read_from_wherever_one_likes(vhost: Vhost, channel: Channel) -> None:
+    streaming(vhost.node)
     await fill(channel, "log", [str(number).encode() for number in range(10)], {"x-queue-type": "stream"})
     await channel.basic_qos(100)
     for offset, first in (("first", 0), (7, 7), (0, 0)):
@@ -105,7 +107,8 @@ async def test_a_stream_is_read_from_wherever_one_likes(channel: Channel) -> Non
 
 @pytest.mark.covers("T-CON-15", "T-QOS-03")
 @pytest_twisted.ensureDeferred
-async def test_a_stream_wants_a_window_and_acks(channel: Channel) -> None:
+async def test_a_stream_wants_a_window_and_acks(vhost: Vhost, channel: Channel) -> None:
+    streaming(vhost.node)
     await fill(channel, "log", [b"hello"], {"x-queue-type": "stream"})
     other = await another(channel)
     error = await failure_of(other.basic_consume("log", Inbox()))
@@ -185,6 +188,8 @@ async def test_a_slow_consumer_of_a_classic_queue_costs_its_channel(
 
 @pytest_twisted.ensureDeferred
 async def test_a_client_does_not_end_its_connection_over_a_queue_that_it_has_declared(vhost: Vhost) -> None:
+    streaming(vhost.node)
+
     def ignore(delivery: object) -> None:
         pass
 
