@@ -15,11 +15,13 @@ from tempfile import TemporaryFile
 from typing import IO
 
 import pytest
+import pytest_twisted
 
 from tests.brokers_plugin import Vhost
 from tests.integration import tutorial_peers
-from txamqpx import blocking
+from tests.integration.support import soon
 from txamqpx.broker.profile import profile_named
+from txamqpx.client import connect
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = ROOT / "examples"
@@ -304,11 +306,12 @@ def test_each_of_three_producers_reaches_its_consumer_and_no_other(start: Start)
 # --------------------------------------------------------------------------- a program with its tests
 
 
-def test_a_program_that_has_tests_runs(start: Start, vhost: Vhost) -> None:
+@pytest_twisted.ensureDeferred
+async def test_a_program_that_has_tests_runs(start: Start, vhost: Vhost) -> None:
     program = start(EXAMPLES / "tested" / "invoices.py")
     waiting(program)
-    with blocking.connect(vhost.url) as client:
-        client.publish(b"12345", routing_key="invoices", content_type="application/pdf")
+    async with await soon(connect(vhost.url)) as client:
+        await client.publish(b"12345", routing_key="invoices", content_type="application/pdf")
     assert program.line() == "sent: 5 bytes"
     assert program.interrupt() == []
 
