@@ -140,9 +140,7 @@ def _grouped(tables: Sequence[Fields]) -> list[Fields]:
 def _counted_on(fields: Fields) -> Fields:
     count = fields.get(b"count")
     value = None if count is None else decode_table(table({b"": count}), 0)[0][""]
-    if type(value) is not int:
-        return {b"count": number(1), **fields}
-    return {**fields, b"count": number(value + 1)}
+    return {**fields, b"count": number(value + 1 if type(value) is int else 1)}
 
 
 def _key(fields: Fields) -> tuple[str, str]:
