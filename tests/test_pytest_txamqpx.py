@@ -81,6 +81,7 @@ def test_a_broker(amqp_broker):
 def test_is_closed_afterwards():
     from txamqpx.broker.names import names
     assert names.find(url.removeprefix("memory://")) is None
+    assert "twisted.internet.reactor" not in sys.modules
 """
 
 FAILS = """

@@ -101,8 +101,9 @@ class Observation(Administration):
             for tap in tuple(self._taps):
                 if tap.swallowed or tap.session.core.error is None:
                     tap.drop()
-            self._deadline = self.clock.base.callLater(_FAREWELL, self._abort)
-            if not self._taps:
+            if self._taps:
+                self._deadline = self.clock.base.callLater(_FAREWELL, self._abort)
+            else:  # and no reactor is imported on behalf of a broker that nobody has connected to
                 self._forget()
         closed: Deferred[None] = Deferred(self._waiting.remove)
         if self._taps:
