@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from txamqpx.broker.fields import (
@@ -87,24 +87,33 @@ def _accepted(message: Message, parts: Parts, profile: Profile) -> Message:
         _PLAIN.add(header)
         return message
     ttl: int | None = None
-    copies: list[str] = []
-    blind: list[str] = []
+    copies: Sequence[str] = ()
+    blind: Sequence[str] = ()
+    changed = False
     if EXPIRATION in parts:
         ttl = milliseconds(parts[EXPIRATION][1:].decode("utf-8", "surrogateescape"))
         if profile.numeric_expiration:
             parts[EXPIRATION] = short_text(str(ttl))
+            changed = True
     if HEADERS in parts:
         fields = table_fields(parts[HEADERS])
-        copies, blind = [[*_routes(fields, name)] for name in (b"CC", b"BCC")]
-        if profile.sorted_headers:
-            fields = dict(sorted(fields.items()))
-        if fields.pop(b"BCC", None) or profile.sorted_headers:
-            parts[HEADERS] = table(fields)
-    changed = properties_of(parts)
-    if changed == header and ttl is None and not copies:
+        if b"CC" in fields or b"BCC" in fields:
+            copies, blind = [[*_routes(fields, name)] for name in (b"CC", b"BCC")]
+            changed = fields.pop(b"BCC", None) is not None or changed
+        names = sorted(fields) if profile.sorted_headers else [*fields]
+        if changed or names != [*fields]:
+            parts[HEADERS] = table({name: fields[name] for name in names})
+            changed = True
+    if not changed and ttl is None and not copies:
         return message
     accepted = Elaborate.of(
-        message.exchange, message.routing_key, changed, message.body, ttl=ttl, copies=copies, blind=blind
+        message.exchange,
+        message.routing_key,
+        properties_of(parts) if changed else header,
+        message.body,
+        ttl=ttl,
+        copies=copies,
+        blind=blind,
     )
     accepted.flags = message.flags
     return accepted

@@ -115,7 +115,8 @@ def table_fields(data: bytes) -> Fields:
         while offset < end:
             start = offset + 1 + data[offset]
             name = data[offset + 1 : start]
-            offset = _end(data, start)
+            size = _SIZES.get(data[start])
+            offset = _end(data, start) if size is None else start + 1 + size
             fields.setdefault(name, data[start:offset])
     except (IndexError, struct.error):
         raise DecodeError("a table is cut off") from None
