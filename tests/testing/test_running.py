@@ -8,6 +8,7 @@ import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import blockingCallFromThread, deferToThread
+from twisted.logger import capturedLogs, formatEvent
 
 from txamqpx.broker.broker import Broker
 from txamqpx.broker.names import names
@@ -214,11 +215,12 @@ def test_an_error_tells_what_went_over_the_wire() -> None:
         client_with(t, "a-queue")
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError) as raised, running() as t:
+    with capturedLogs() as events, pytest.raises(ZeroDivisionError) as raised, running() as t:
         fail(t)
     (note,) = raised.value.__notes__
     assert note.startswith(f"What went over the wire of {t.url}:\n")
     assert "QueueDeclare(queue='a-queue'" in note
+    assert note in map(formatEvent, events)
 
 
 def test_of_the_wire_only_the_last_is_told() -> None:

@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python import threadable
 
 from txamqpx.client import Client, connect
@@ -67,6 +68,7 @@ class Running:
             it, or threads.
     """
 
+    log = Logger()
     broker: Broker
     clock: VirtualClock
 
@@ -185,7 +187,9 @@ class Running:
             await self.clock.pass_time(CLOSING)
 
     def _explain(self, error: BaseException) -> None:
-        error.add_note(f"What went over the wire of {self.url}:\n{last_words(self.broker)}")
+        what = f"What went over the wire of {self.url}:\n{last_words(self.broker)}"
+        error.add_note(what)
+        self.log.info("{what}", what=what)  # trial shows no notes, but keeps a log
 
     def __enter__(self) -> Self:
         self._hand = _Hand()
