@@ -40,6 +40,12 @@ class Receiver(Protocol):
     def cancelled_by_queue(self, consumer: Consumer) -> None:
         """Tell the client that a consumer's queue is gone."""
 
+    def released(self, consumer: Consumer) -> bool:
+        """Tell the client that a consumer was too slow; return whether it has, and understands that."""
+
+    def too_late(self) -> None:
+        """End the channel, which has not settled something in time."""
+
 
 class Consumer:
     """Who gets a queue's messages, as long as there is credit.

@@ -13,7 +13,7 @@ from txamqpx.broker.queue import Queue
 from txamqpx.broker.refusal import Refusal
 from txamqpx.broker.roles import Channel
 from txamqpx.broker.terms import type_name
-from txamqpx.broker.unsettled import Unsettled
+from txamqpx.broker.unsettled import Unsettled, too_late
 from txamqpx.protocol.delivering import DeliverFrames
 from txamqpx.spec import amqp0_9_1 as amqp
 from txamqpx.spec.base import Method
@@ -83,6 +83,7 @@ class Consuming:
         unsettled.last += 1
         if not no_ack:
             unsettled.add(entry)
+            queue.fetched(entry, self)
         message = entry.message
         method = amqp.BasicGetOk(
             unsettled.last, entry.redelivered, message.exchange, message.routing_key, queue.message_count
@@ -128,10 +129,20 @@ class Consuming:
     def cancelled_by_queue(self, consumer: Consumer) -> None:
         """Tell the client that a consumer's queue is gone."""
         del self.consumers[consumer.tag]
-        self.tell_cancelled(consumer)
+        self._tell_cancelled(consumer)
 
-    def tell_cancelled(self, consumer: Consumer) -> bool:
-        """Tell the client that a consumer gets no more; return whether it is one that understands."""
+    def released(self, consumer: Consumer) -> bool:
+        """Tell the client that a consumer was too slow; return whether it has, and understands that.
+
+        The consumer stays, and gets more once all is settled (RabbitMQ 4.3).
+        """
+        return self.consumers.get(consumer.tag) is consumer and self._tell_cancelled(consumer)
+
+    def too_late(self) -> None:
+        """End the channel, which has not settled something in time."""
+        self.channel.refuse(too_late(self.channel.core.number, -1))
+
+    def _tell_cancelled(self, consumer: Consumer) -> bool:
         if "consumer_cancel_notify" not in self.channel.session.capabilities:
             return False
         self.channel.core.send(amqp.BasicCancel(consumer.tag, True))

@@ -136,7 +136,7 @@ class Keeper(Protocol):
     def reject(self, entry: Entry) -> None:
         """Forget a message that somebody does not want, or make it a dead letter."""
 
-    def requeue(self, entries: Iterable[Entry], *, failed: bool) -> None:
+    def requeue(self, entries: Iterable[Entry], *, failed: bool, gone: bool = False) -> None:
         """Take messages back, from somebody who failed to deal with them or did not try."""
 
     def dispatch(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 
 from attrs import frozen
 
+from txamqpx.broker.quorum_ways import QuorumWays
 from txamqpx.protocol.rulings import OVERLONG
 
 __all__ = ["PROFILES", "Profile", "profile_named"]
@@ -79,6 +80,8 @@ class Profile:
     rewordings: Mapping[str, tuple[int, str]]
     #: By kind of queue: which arguments of consumers have a meaning, and which are refused.
     consumer_arguments: Mapping[str, tuple[Collection[str], Collection[str]]]
+    #: How quorum queues are.
+    quorum: QuorumWays
 
 
 _TYPES = ("direct", "fanout", "topic", "headers")
@@ -155,6 +158,19 @@ PROFILES = {
                 "classic": (("x-priority",), ("x-stream-offset",)),
                 "quorum": (("x-priority",), ("x-stream-offset", "x-cancel-on-ha-failover")),
             },
+            quorum=QuorumWays(
+                delivery_limit=None,
+                negative_is_unlimited=False,
+                requeues_at_the_end=True,
+                oldest_consumer_first=False,
+                priorities=False,
+                takes_over=False,
+                retries_later=False,
+                releases_late=False,
+                tells_returns=False,
+                tells_no_failures=True,
+                called="quorum",
+            ),
         ),
         Profile(
             "rabbitmq-4.3",
@@ -193,6 +209,19 @@ PROFILES = {
                 "classic": (("x-priority",), ("x-stream-offset", "x-consumer-timeout")),
                 "quorum": (("x-priority", "x-consumer-timeout"), ("x-stream-offset",)),
             },
+            quorum=QuorumWays(
+                delivery_limit=20,
+                negative_is_unlimited=True,
+                requeues_at_the_end=False,
+                oldest_consumer_first=True,
+                priorities=True,
+                takes_over=True,
+                retries_later=True,
+                releases_late=True,
+                tells_returns=True,
+                tells_no_failures=False,
+                called='<<"quorum">>',
+            ),
         ),
     )
 }

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
-from txamqpx.broker.consumer import Consumer
+from txamqpx.broker.consumer import Consumer, Receiver
 from txamqpx.broker.dead_letter import Burials, Grave
 from txamqpx.broker.expiry import Expiry
 from txamqpx.broker.line import Line, PriorityLine, Ready, WeighedLine
@@ -72,6 +72,9 @@ class Queue:
     #: Whether a limit for all consumers of a channel together counts what comes from here.
     minds_channel_limit: ClassVar[bool] = True
 
+    #: What a message's place here is.
+    entry_type: ClassVar[type[Entry]] = Entry
+
     def __init__(
         self,
         name: str,
@@ -123,7 +126,7 @@ class Queue:
             if limit.buries and self.grave is not None:
                 self.grave.bury(message, "maxlen", message.attempts)
             return False
-        entry = Entry(message, self, self._next)
+        entry = self.entry_type(message, self, self._next)
         self._next += 1
         ages = self.ttl is not None or message.ttl is not None
         if ages:
@@ -201,12 +204,16 @@ class Queue:
             del self.unsettled[entry]
             self.bury([entry], "rejected")
 
-    def requeue(self, entries: Iterable[Entry], *, failed: bool) -> None:
+    def fetched(self, entry: Entry, receiver: Receiver) -> None:
+        """Note whose channel has fetched a message, and not got it by a consumer."""
+
+    def requeue(self, entries: Iterable[Entry], *, failed: bool, gone: bool = False) -> None:
         """Take messages back to their places.
 
         Args:
             entries: Those that were given out.
             failed: Whether somebody failed to deal with them, which classic queues do not count.
+            gone: Whether the channel of who had them is over.
         """
         back = [entry for entry in entries if entry in self.unsettled]
         for entry in back:

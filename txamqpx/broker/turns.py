@@ -82,6 +82,9 @@ class Turns:
             del self._out[consumer]
             self._join(consumer)
 
+    def paused(self, consumer: Consumer) -> None:
+        """Take note that a consumer can take nothing for a while, however little it has."""
+
     def rejoin_all(self) -> None:
         """Let all who have credit join the line again, those who left it first ahead of the others."""
         for consumer in list(self._out):
@@ -151,6 +154,11 @@ class SingleActive(Turns):
             self.depose()
         else:
             self._elect()
+
+    def paused(self, consumer: Consumer) -> None:
+        """Let another consumer be active if this one was."""
+        if consumer is self._active:
+            self.depose()
 
     def rejoin_all(self) -> None:
         """Take note that consumers can take something again."""

@@ -10,7 +10,7 @@ from txamqpx.broker.patience import Patience
 from txamqpx.broker.refusal import Refusal
 from txamqpx.broker.roles import Channel
 
-__all__ = ["Unsettled"]
+__all__ = ["Unsettled", "too_late"]
 
 
 class Unsettled:
@@ -135,15 +135,16 @@ class Unsettled:
             queue.dispatch()
         self._resume()
 
-    def put_back(self, entries: Iterable[Entry], *, failed: bool) -> None:
+    def put_back(self, entries: Iterable[Entry], *, failed: bool, gone: bool = False) -> None:
         """Give messages back to their queues.
 
         Args:
             entries: What was taken out of here.
             failed: Whether that counts as a failure to deal with them; the releases differ in what does.
+            gone: Whether the channel is over.
         """
         for queue, mine in self._by_queue(entries).items():
-            queue.requeue(mine, failed=failed)
+            queue.requeue(mine, failed=failed, gone=gone)
         self._resume()
 
     def _by_queue(self, entries: Iterable[Entry]) -> dict[Keeper, list[Entry]]:
@@ -159,15 +160,20 @@ class Unsettled:
             self._patience.stop()
         entries = list(self.held.values())
         self.held.clear()
-        self.put_back(entries, failed=True)
+        self.put_back(entries, failed=True, gone=True)
 
     def _timed_out(self) -> None:
-        milliseconds = round((self._channel.vhost.broker.consumer_timeout or 0) * 1000)
-        text = (
-            f"delivery acknowledgement on channel {self._channel.core.number} timed out. Timeout value used: "
-            f"{milliseconds} ms. This timeout value can be configured, see consumers doc guide to learn more"
-        )
-        self._channel.refuse(Refusal(406, text))
+        timeout = self._channel.vhost.broker.consumer_timeout or 0
+        self._channel.refuse(too_late(self._channel.core.number, round(timeout * 1000)))
+
+
+def too_late(channel: int, milliseconds: int) -> Refusal:
+    """Return the refusal of a channel that has not settled something in time."""
+    return Refusal(
+        406,
+        f"delivery acknowledgement on channel {channel} timed out. Timeout value used: {milliseconds} ms. "
+        "This timeout value can be configured, see consumers doc guide to learn more",
+    )
 
 
 def _unknown(tag: int) -> Refusal:
