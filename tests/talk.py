@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from threading import Thread
 from typing import Any
 
 from twisted.internet.protocol import Protocol
@@ -63,3 +65,19 @@ class Sink(Protocol):
         """Close this end."""
         wire.server.loseConnection()
         wire.pump()
+
+
+def elsewhere(call: Callable[[], object]) -> BaseException | None:
+    """Make a call in another thread; return what it raised."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = Thread(target=run)
+    thread.start()
+    thread.join()
+    return raised[0] if raised else None

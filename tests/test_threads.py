@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from threading import Thread
 
 import pytest
 from twisted.python import threadable
 
-from tests.talk import Talk
+from tests.talk import Talk, elsewhere
 from txamqpx.message import Delivery
 from txamqpx.spec.amqp0_9_1 import (
     BasicAck,
@@ -37,22 +36,6 @@ def io_thread() -> Iterator[None]:
     threadable.registerAsIOThread()
     yield
     threadable.ioThread = before
-
-
-def elsewhere(call: Callable[[], object]) -> BaseException | None:
-    """Make a call in another thread; return what it raised."""
-    raised: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            call()
-        except BaseException as error:
-            raised.append(error)
-
-    thread = Thread(target=run)
-    thread.start()
-    thread.join()
-    return raised[0] if raised else None
 
 
 @pytest.mark.usefixtures("io_thread")

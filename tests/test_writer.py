@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from threading import Thread
 from typing import Any, cast
 
 import pytest
@@ -14,6 +13,7 @@ from twisted.python import threadable
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
+from tests.talk import elsewhere
 from txamqpx.errors import NotPublished
 from txamqpx.protocol.outbox import HIGH_WATER, Outbox
 from txamqpx.testing import Watched, failure_of, success_of
@@ -374,24 +374,38 @@ def io_thread() -> Iterator[None]:
     threadable.ioThread = before
 
 
+class Time:
+    """A reactor's time, as far as a writer wants it: no ``Clock``."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.callLater = clock.callLater
+        self.seconds = clock.seconds
+
+
+@pytest.mark.parametrize("on_reactor", [True, False])
 @pytest.mark.usefixtures("io_thread")
-def test_a_call_from_another_thread_is_refused_and_leaves_nothing(desk: Desk) -> None:
-    caught: list[BaseException] = []
-
-    def append() -> None:
-        try:
-            desk.outbox.append(b"from afar")
-        except RuntimeError as error:
-            caught.append(error)
-
-    thread = Thread(target=append)
-    thread.start()
-    thread.join()
-    (error,) = caught
+def test_a_call_from_another_thread_is_refused_and_leaves_nothing(on_reactor: bool) -> None:
+    desk = Desk()
+    if on_reactor:
+        reactor: Any = Time(desk.clock)
+        desk.writer = Writer(desk.outbox, lambda: reactor, lambda: None)
+        desk.outbox.wake = desk.writer.wake
+    desk.start()
+    error = elsewhere(lambda: desk.outbox.append(b"from afar"))
+    assert isinstance(error, RuntimeError)
     assert "reactor.callFromThread" in str(error)
     assert not desk.outbox
     assert desk.outbox.appended == 0
     assert desk.clock.getDelayedCalls() == []
+    desk.outbox.append(b"from here")
+    desk.clock.advance(0)
+    assert desk.transport.value == b"from here"
+
+
+def test_a_clock_belongs_to_the_thread_that_has_it_wherever_a_reactor_runs(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threadable, "ioThread", -1)
     desk.outbox.append(b"from here")
     desk.clock.advance(0)
     assert desk.transport.value == b"from here"

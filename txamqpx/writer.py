@@ -10,6 +10,7 @@ from typing import Any
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.internet.task import Clock
 from twisted.python import threadable
 from zope.interface import implementer
 
@@ -50,10 +51,14 @@ class Writer:
         # Who waits, and for how much there is to be no more of.
         self._waiting: deque[tuple[int, Deferred[None]]] = deque()
         self._end: Callable[[], AMQPError] | None = None
+        # The thread of a clock that stands in for the reactor; None: the reactor's, whichever that is.
+        self._thread: int | None = None
 
     def start(self, transport: Any) -> None:
         """Write to ``transport`` from now on, at the pace that it can take."""
         self._transport = transport
+        if isinstance(self._clock(), Clock):
+            self._thread = get_ident()
         if isinstance(transport, FileDescriptor):  # not what TLS lets through to the socket below it
             self._direct = True
         transport.registerProducer(self, True)
@@ -64,8 +69,8 @@ class Writer:
         Raises:
             RuntimeError: This is not the reactor's thread; nothing was appended.
         """
-        io_thread: int | None = threadable.ioThread  # None until a reactor runs
-        if io_thread is not None and io_thread != get_ident():
+        thread: int | None = self._thread or threadable.ioThread  # None until a reactor runs
+        if thread is not None and thread != get_ident():
             raise RuntimeError("txamqpx was called outside the reactor's thread: use reactor.callFromThread")
         if not self._held and self._later is None and not self._paused and self._transport is not None:
             self._later = self._clock().callLater(0, self._flush_later)

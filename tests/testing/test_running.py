@@ -16,7 +16,7 @@ from txamqpx.client import Client, connect
 from txamqpx.consuming import Requeue, RetryLater
 from txamqpx.errors import NotFound
 from txamqpx.message import Delivery
-from txamqpx.testing import Running, Watched, is_pending, running, virtual
+from txamqpx.testing import Running, Watched, delivery, is_pending, running, virtual
 from txamqpx.testing.running import MOST_LINES, close_broker, last_words
 
 
@@ -335,3 +335,36 @@ async def test_a_broker_can_be_closed_from_any_thread() -> None:
     await deferToThread(close_broker, elsewhere)
     await client.when_closed()
     assert names.find(elsewhere.name) is None
+
+
+@on_reactor
+async def test_what_is_done_by_hand_cares_for_no_reactor() -> None:
+    """As where a script that waits has started one in a thread of its own."""
+    done: list[str] = []
+
+    def by_hand() -> None:
+        with running() as t:
+            client_with(t, "q")
+        message = delivery()
+        message.ack()
+        done.append(str(message.settlement))
+
+    await deferToThread(by_hand)
+    assert done == ["ack"]
+
+
+def test_a_thread_that_takes_what_is_the_reactors_is_refused() -> None:
+    errors: list[Exception] = []
+
+    def handle(delivery: Delivery) -> None:
+        try:
+            client.publish(b"m", routing_key="q")
+        except RuntimeError as error:
+            errors.append(error)
+
+    with running() as t:
+        client = client_with(t, "q")
+        t.run(client.consume("q", handle, thread=True))
+        t.run(client.publish(b"m", routing_key="q"))
+        t.settled()
+    assert "use reactor.callFromThread" in str(errors[0])
