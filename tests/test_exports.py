@@ -1,9 +1,12 @@
-"""The house: the names at the root are few, in order, and cost no reactor."""
+"""The house: the names at the root are few, in order, and cost no reactor; so are those of the kit."""
 
 import subprocess
 import sys
 
+import pytest
+
 import txamqpx
+import txamqpx.testing
 
 
 def test_the_names_are_in_order_and_few() -> None:
@@ -15,8 +18,17 @@ def test_every_name_is_there() -> None:
     assert [name for name in txamqpx.__all__ if not hasattr(txamqpx, name)] == []
 
 
-def test_importing_installs_no_reactor() -> None:
-    names = ", ".join(txamqpx.__all__)
-    program = f"import sys; from txamqpx import {names}; print('twisted.internet.reactor' in sys.modules)"
+def test_the_names_of_the_kit_are_in_order_and_there() -> None:
+    names = txamqpx.testing.__all__
+    assert list(names) == sorted(set(names))
+    assert [name for name in names if not hasattr(txamqpx.testing, name)] == []
+
+
+@pytest.mark.parametrize("package", ["txamqpx", "txamqpx.testing"])
+def test_importing_installs_no_reactor_and_loads_no_broker(package: str) -> None:
+    program = (
+        f"import sys; from {package} import *;"
+        "print([name for name in sys.modules if name in ('twisted.internet.reactor', 'txamqpx.broker')])"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
+    assert done.stdout == "[]\n"
