@@ -217,6 +217,12 @@ def _cancel(channel: Consumes, method: amqp.BasicCancel) -> None:
     channel.consuming.cancel(method.consumer_tag)
 
 
+def _cancel_ok(channel: Consumes, method: amqp.BasicCancelOk) -> None:
+    if not channel.vhost.broker.profile.hears_cancel_ok:
+        raise Refusal(503, "unimplemented method")
+    channel.consuming.cancel(method.consumer_tag)
+
+
 def _get(channel: Consumes, method: amqp.BasicGet) -> Method | None:
     queue = channel.vhost.queue(channel.queue_name(method.queue), channel.session)
     return channel.consuming.get(queue, no_ack=method.no_ack)
@@ -262,6 +268,7 @@ CONSUMING: Mapping[int, Callable[[Any, Any], Method | None]] = {
     amqp.BasicQos.index: _qos,
     amqp.BasicConsume.index: _consume,
     amqp.BasicCancel.index: _cancel,
+    amqp.BasicCancelOk.index: _cancel_ok,
     amqp.BasicGet.index: _get,
     amqp.BasicNack.index: _nack,
     amqp.BasicReject.index: _reject,

@@ -35,6 +35,8 @@ class Profile:
     queue_versions: Collection[int]
     #: The values of ``x-queue-mode``; None: nobody looks.
     queue_modes: Collection[str] | None
+    #: The values of ``x-queue-leader-locator``, which only a cluster has a use for.
+    leader_locators: Collection[str]
     #: Whether ``x-queue-master-locator`` may be used, and is not deprecated and refused.
     master_locator: bool
     #: Whether a message's headers are sorted by name on its way.
@@ -51,6 +53,8 @@ class Profile:
     consumer_timeout_ends_channel: bool
     #: Whether a nack counts as a failed delivery, as a reject does.
     nack_fails: bool
+    #: Whether a client may say that it agrees to a cancel, with which the consumer's tag is free.
+    hears_cancel_ok: bool
     #: Whether the next single active consumer gets what is ready as soon as the last one is cancelled, and
     #: not only when something else happens to the queue.
     successor_starts_at_once: bool
@@ -83,6 +87,8 @@ class Profile:
     #: How quorum queues are.
     quorum: QuorumWays
 
+
+_LOCATORS = ("client-local", "balanced", "random", "least-leaders")
 
 _TYPES = ("direct", "fanout", "topic", "headers")
 
@@ -127,6 +133,7 @@ PROFILES = {
             default_type=False,
             queue_versions=(1, 2),
             queue_modes=("default", "lazy"),
+            leader_locators=_LOCATORS,
             master_locator=True,
             sorted_headers=False,
             numeric_expiration=False,
@@ -135,6 +142,7 @@ PROFILES = {
             channel_limits=True,
             consumer_timeout_ends_channel=True,
             nack_fails=True,
+            hears_cancel_ok=False,
             successor_starts_at_once=False,
             mechanisms="PLAIN AMQPLAIN",
             other_header=b"",
@@ -183,6 +191,7 @@ PROFILES = {
             default_type=True,
             queue_versions=(2,),
             queue_modes=None,
+            leader_locators=(*_LOCATORS, "min-masters"),
             master_locator=False,
             sorted_headers=True,
             numeric_expiration=True,
@@ -191,6 +200,7 @@ PROFILES = {
             channel_limits=False,
             consumer_timeout_ends_channel=False,
             nack_fails=False,
+            hears_cancel_ok=True,
             successor_starts_at_once=True,
             mechanisms="ANONYMOUS PLAIN AMQPLAIN",
             other_header=b"AMQP\x03\x01\x00\x00",  # AMQP 1.0, which our embedded broker does not speak

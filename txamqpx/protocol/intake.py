@@ -86,9 +86,17 @@ def _ack(channel: ChannelCore, data: bytes, offset: int, end: int) -> int:
     return end + 1
 
 
+def _cancel_ok(channel: ChannelCore, data: bytes, offset: int, end: int) -> int:
+    # Brokers that send basic.cancel wait for no answer, but some have a use for one that comes.
+    method = amqp.BasicCancelOk.decode(data, offset, end)
+    channel.connection.events.append(events.Requested(channel, method))
+    return end + 1
+
+
 #: What a broker's channel does with methods that are not plain requests.
 BROKER_HANDLERS: dict[int, Handler] = {
     **SERVER_HANDLERS,
     amqp.BasicPublish.index: _publish,
     amqp.BasicAck.index: _ack,
+    amqp.BasicCancelOk.index: _cancel_ok,
 }

@@ -444,6 +444,7 @@ _SERVING = _Serving(
     {
         amqp.BasicPublish.index: BROKER_HANDLERS[amqp.BasicPublish.index],
         amqp.BasicAck.index: BROKER_HANDLERS[amqp.BasicAck.index],
+        amqp.BasicCancelOk.index: BROKER_HANDLERS[amqp.BasicCancelOk.index],
     }
 )
 _LEAVING = _Leaving({amqp.ChannelClose.index: _close_again, amqp.ChannelCloseOk.index: _close_ok})
