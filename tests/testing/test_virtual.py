@@ -208,8 +208,13 @@ def test_a_call_from_the_same_thread_is_made_in_the_next_turn(world: World) -> N
 
 
 def test_a_call_from_a_strange_thread_is_made_in_this_one(world: World) -> None:
-    thread = Thread(target=world.clock.callFromThread, args=(world.saw, "called"))
+    from_thread: list[Callable[[], object]] = []
+    clock = VirtualClock(world.turns.append, from_thread.append)
+    thread = Thread(target=clock.callFromThread, args=(world.saw, "called"))
     thread.start()
     thread.join()
-    world.settle()
+    assert not world.turns
+    (wake,) = from_thread
+    wake()
+    world.drive()
     assert world.seen == [(0, "called")]

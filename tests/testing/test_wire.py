@@ -125,6 +125,8 @@ def test_a_producer_waits_while_too_much_is_unsent(pair: Pair) -> None:
     assert producer.asked == ["pause"]
     pair.wire.pump()
     assert producer.asked == ["pause", "resume"]
+    pair.client.transport.write(bytes(HIGH_WATER + 1))
+    assert producer.asked == ["pause", "resume", "pause"]
 
 
 def test_a_producer_that_has_left_is_told_nothing(pair: Pair) -> None:
