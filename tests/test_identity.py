@@ -31,4 +31,6 @@ def test_what_the_broker_is_told_of_us(monkeypatch: pytest.MonkeyPatch) -> None:
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(identity, "version", not_installed)
+    identity._release.cache_clear()
     assert client_properties(ConnectionParameters())["version"] == "unknown"
+    identity._release.cache_clear()

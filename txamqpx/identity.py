@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -12,15 +13,20 @@ from txamqpx.protocol.handshake import CAPABILITIES
 __all__ = ["client_properties"]
 
 
+@cache
+def _release() -> str:
+    # It is read from a file, which is no work for each connection.
+    try:
+        return version("txamqpx")
+    except PackageNotFoundError:
+        return "unknown"
+
+
 def client_properties(parameters: ConnectionParameters) -> dict[str, Any]:
     """Return what the broker is told of this client; the user's own properties win."""
-    try:
-        release = version("txamqpx")
-    except PackageNotFoundError:
-        release = "unknown"
     properties: dict[str, Any] = {
         "product": "txamqpx",
-        "version": release,
+        "version": _release(),
         "platform": f"{platform.python_implementation()} {platform.python_version()}",
     }
     if parameters.connection_name is not None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from txamqpx.broker import Broker
+from txamqpx.broker.fault import Fault
 from txamqpx.channel import Channel
 from txamqpx.connection import AMQPProtocol
 from txamqpx.delegates import Delegate
@@ -15,6 +16,16 @@ from txamqpx.endpoints import connect_protocol
 from txamqpx.testing.outcomes import Watched
 
 T = TypeVar("T")
+
+
+def protocol_of(channel: Channel) -> AMQPProtocol:
+    """Return the connection that a channel is on."""
+    return cast(AMQPProtocol, channel.protocol)
+
+
+def struck(fault: Fault) -> int:
+    """Return how often a fault has struck, of which a type checker would think that it stays as it was."""
+    return fault.struck
 
 
 class Company:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +27,7 @@ cuts = st.lists(st.integers(0, len(STREAM)), max_size=6).map(lambda at: sorted({
 
 
 def pieces(at: list[int]) -> list[bytes]:
-    return [STREAM[start:end] for start, end in zip(at, at[1:], strict=False)]
+    return [STREAM[start:end] for start, end in pairwise(at)]
 
 
 def test_a_method_is_known_by_its_name() -> None:

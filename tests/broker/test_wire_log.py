@@ -61,15 +61,15 @@ def test_the_oldest_is_forgotten_and_reading_begins_with_a_whole_frame() -> None
     log = Log(most=1000)
     log.note(1, CLIENT, True, (PUBLISH, CONTENT[:10]))
     log.note(1, CLIENT, False, (CONTENT[10:],))
-    assert not log.cut
+    before = log.cut
     for _ in range(3):
         log.note(1, CLIENT, True, (HEARTBEAT_FRAME,))
-    assert log.cut
+    assert (before, log.cut) == (False, True)
     assert log.texts() == ["heartbeat"] * 3
     assert str(log).splitlines()[0] == "... older frames are forgotten"
     log.clear()
     assert str(log) == ""
-    assert not log.cut
+    assert [log.cut] == [False]
 
 
 def test_one_piece_is_kept_however_large() -> None:

@@ -47,7 +47,7 @@ class Fault:
         self.lifted = False
         self._times = times
         self._waiting: list[Deferred[Fault]] = []
-        self._undo: list[Callable[[], object]] = []
+        self._undo: list[tuple[Tap | None, Callable[[], object]]] = []
 
     def __repr__(self) -> str:
         state = "lifted" if self.lifted else "over" if self.over else "active"
@@ -84,12 +84,16 @@ class Fault:
         """Take it back: it strikes no more, and what it holds up goes on; what it has broken is broken."""
         self.lifted = True
         undo, self._undo = self._undo, []
-        for call in undo:
+        for _, call in undo:
             call()
 
-    def undo(self, call: Callable[[], object]) -> None:
-        """Have something called when it is lifted."""
-        self._undo.append(call)
+    def undo(self, call: Callable[[], object], tap: Tap | None = None) -> None:
+        """Have something called when it is lifted, as long as a connection is there."""
+        self._undo.append((tap, call))
+
+    def forget(self, tap: Tap) -> None:
+        """Forget a connection that is gone."""
+        self._undo = [one for one in self._undo if one[0] is not tap]
 
 
 class Spot:

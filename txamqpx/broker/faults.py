@@ -104,7 +104,7 @@ class Faults:
             struck = fault.strike()
             if struck:
                 tap.swallow()
-                fault.undo(tap.spit_out)
+                fault.undo(tap.spit_out, tap)
             return struck
 
         if frame is None and at is None and byte is None:
@@ -219,7 +219,7 @@ class Faults:
         def block(tap: Tap) -> bool:
             fault.strike()
             tap.session.block(reason)
-            fault.undo(tap.session.unblock)
+            fault.undo(tap.session.unblock, tap)
             return True
 
         def take(message: Message, session: object, confirm: bool) -> bool:
@@ -264,11 +264,10 @@ class Faults:
         fault = Fault(f"the channel is closed, {code} {text!r}", _scope(on), None)
 
         def close(tap: Tap) -> None:
-            for number, core in tuple(tap.session.core.channels.items()):
-                owner: Any = core.owner
-                if channel in (None, number) and owner is not None and not owner.closed:
+            for one in _channels(tap):
+                if channel in (None, one.core.number):
                     fault.strike()
-                    owner.refuse(_refusal(code, text, hard=False))
+                    one.refuse(_refusal(code, text, hard=False))
 
         return self._at_once(fault, close)
 
@@ -283,15 +282,12 @@ class Faults:
         fault = Fault("a consumer is cancelled", _scope(on), None)
 
         def cancel(tap: Tap) -> None:
-            for core in tuple(tap.session.core.channels.values()):
-                owner: Any = core.owner
-                if owner is None or owner.closed:
-                    continue
-                for consumer in tuple(owner.consuming.consumers.values()):
-                    if tag in (None, consumer.tag) and queue in (None, consumer.queue.name):
-                        fault.strike()
-                        owner.consuming.cancelled_by_queue(consumer)
-                        consumer.queue.remove_consumer(consumer)
+            consumers = [one for channel in _channels(tap) for one in channel.consuming.consumers.values()]
+            for consumer in consumers:
+                if tag in (None, consumer.tag) and queue in (None, consumer.queue.name):
+                    fault.strike()
+                    consumer.consuming.cancelled_by_queue(consumer)
+                    consumer.queue.remove_consumer(consumer)
 
         return self._at_once(fault, cancel)
 
@@ -317,6 +313,11 @@ class Faults:
                 self._waiting.remove(one)
             act(tap)
 
+    def part(self, tap: Tap) -> None:
+        """Forget a connection that is gone."""
+        for fault, _ in self._waiting:
+            fault.forget(tap)
+
     # ----------------------------------------------------------------------- how they are laid out
 
     def _at_once(self, fault: Fault, act: Callable[[Tap], object]) -> Fault:
@@ -340,13 +341,13 @@ class Faults:
         def arm(tap: Tap) -> None:
             trap = Trap(spot.frame, spot.method, spot.byte, spring, change)
             tap.arm(spot.sent_by, trap)
-            fault.undo(lambda: tap.disarm(trap))
+            fault.undo(lambda: tap.disarm(trap), tap)
 
         return self._everywhere(fault, arm)
 
     def _withhold(self, fault: Fault, seconds: float | None) -> Fault:
         def begin(tap: Tap) -> None:
-            fault.undo(Withholding(tap, self._clock, seconds, fault.strike).end)
+            fault.undo(Withholding(tap, self._clock, seconds, fault.strike).end, tap)
 
         return self._everywhere(fault, begin)
 
@@ -368,6 +369,12 @@ def _scope(on: On) -> Scope:
     if on == NEXT:
         return NEXT
     raise ValueError(f"a fault is on {ALL!r}, on the {NEXT!r} connection, or on one of those that there are")
+
+
+def _channels(tap: Tap) -> list[Any]:
+    """Return a connection's channels that are open."""
+    owners: list[Any] = [core.owner for core in tap.session.core.channels.values()]
+    return [owner for owner in owners if owner is not None and not owner.closed]
 
 
 def _refusal(code: int, text: str, *, hard: bool) -> Refusal:

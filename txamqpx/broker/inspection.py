@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from attrs import field, frozen
@@ -13,10 +13,6 @@ from txamqpx.protocol.states import ConnectionState
 from txamqpx.spec.amqp0_9_1 import BasicProperties
 
 __all__ = ["ConnectionView", "HeldMessage", "Inspected", "QueueView", "view_of_connection", "view_of_queue"]
-
-
-class Entries(Sized, Iterable[Entry], Protocol):
-    """Messages in a queue."""
 
 
 class Inspected(Protocol):
@@ -38,7 +34,8 @@ class HeldMessage:
         body: Its body.
         properties: Its properties.
         redelivered: Whether it was given out before.
-        delivery_count: How often it came back for a reason that counts, in a quorum queue; 0 elsewhere.
+        delivery_count: How often somebody has failed with it, in a quorum queue; 0 elsewhere.
+        acquired_count: How often it was given out and came back, in a quorum queue; 0 elsewhere.
     """
 
     exchange: str
@@ -47,6 +44,7 @@ class HeldMessage:
     properties: BasicProperties
     redelivered: bool
     delivery_count: int
+    acquired_count: int
 
     @property
     def headers(self) -> Mapping[str, Any]:
@@ -63,6 +61,7 @@ class QueueView:
         vhost: Its virtual host.
         messages: What is ready to be given out, first the one that is next.
         unacked_messages: What was given out and is not settled, in the order in which it was.
+        delayed_messages: What waits to be given out again, in a quorum queue with delayed retry.
         consumers: How many consumers it has.
     """
 
@@ -70,6 +69,7 @@ class QueueView:
     vhost: str
     messages: list[HeldMessage] = field(repr=False)
     unacked_messages: list[HeldMessage] = field(repr=False)
+    delayed_messages: list[HeldMessage] = field(repr=False)
     consumers: int
 
     @property
@@ -82,6 +82,11 @@ class QueueView:
         """How many messages were given out and are not settled."""
         return len(self.unacked_messages)
 
+    @property
+    def delayed(self) -> int:
+        """How many messages wait to be given out again."""
+        return len(self.delayed_messages)
+
 
 def _held(entries: Iterable[Entry]) -> Iterator[HeldMessage]:
     for entry in entries:
@@ -92,7 +97,8 @@ def _held(entries: Iterable[Entry]) -> Iterator[HeldMessage]:
             body=message.body,
             properties=message.properties,
             redelivered=entry.redelivered,
-            delivery_count=getattr(entry, "delivery_count", 0),
+            delivery_count=getattr(entry, "failures", 0),
+            acquired_count=getattr(entry, "returns", 0),
         )
 
 
@@ -103,6 +109,7 @@ def view_of_queue(queue: Inspected, vhost: str) -> QueueView:
         vhost=vhost,
         messages=list(_held(queue.ready)),
         unacked_messages=list(_held(queue.unsettled)),
+        delayed_messages=list(_held(getattr(queue, "delayed", ()))),
         consumers=len(queue.consumers),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import chain
 from math import inf
 from typing import Protocol
 
@@ -92,11 +93,10 @@ class MemoryLimit:
         sizes: dict[int, int] = {}
         count = 0
         for queue in self._queues():
-            for entries in (queue.ready, queue.unsettled):
-                for entry in entries:
-                    message = entry.message
-                    sizes[id(message)] = len(message.body) + len(message.header)
-                    count += 1
+            for entry in chain(queue.ready, queue.unsettled, getattr(queue, "delayed", ())):
+                message = entry.message
+                sizes[id(message)] = len(message.body) + len(message.header)
+                count += 1
         return sum(sizes.values()), count
 
     def look(self) -> None:

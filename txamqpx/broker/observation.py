@@ -79,6 +79,7 @@ class Observation(Administration):
 
     def _closed(self, tap: Tap) -> None:
         self._taps.pop(tap, None)
+        self.faults.part(tap)
         if self._is_closing and not self._taps:
             self._forget()
 

@@ -7,7 +7,6 @@ from collections.abc import Collection
 from twisted.internet.defer import Deferred, succeed
 
 from txamqpx.broker.clock import BrokerClock
-from txamqpx.broker.memory import End
 from txamqpx.broker.tap import Tap
 
 __all__ = ["advance", "settled"]
@@ -18,14 +17,6 @@ _QUIET_TURNS = 2
 
 #: The connections that there are, now and later.
 Taps = Collection[Tap]
-
-
-def _busy(tap: Tap) -> bool:
-    """Return whether something is about to happen on a connection, without anybody's doing."""
-    transport = tap.transport
-    if isinstance(transport, End) and not transport.line.idle:
-        return True
-    return not tap.paused and bool(tap.session.core.outbox)
 
 
 class _Settling:
@@ -55,7 +46,7 @@ class _Settling:
         base = self._clock.base
         now = base.seconds()
         return any(call.getTime() <= now for call in base.getDelayedCalls()) or any(
-            _busy(tap) for tap in self._taps
+            tap.session.core.outbox and not tap.paused for tap in self._taps
         )
 
 

@@ -86,6 +86,7 @@ class Tap(Protocol):
         self._unsaid: list[bytes] = []
         self._producer: Any = None
         self._producer_waits = False
+        self._reading = True
 
     def __repr__(self) -> str:
         return f"<connection #{self.number}>"
@@ -214,6 +215,17 @@ class Tap(Protocol):
         else:
             self.transport.abortConnection()
 
+    def pauseProducing(self) -> None:
+        """Leave with the transport what comes."""
+        self._reading = False
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Let it come."""
+        self._reading = True
+        if not self.swallowed:
+            self.transport.resumeProducing()
+
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """Let the session know when to wait."""
         self._producer = producer
@@ -318,7 +330,8 @@ class Tap(Protocol):
         heard, self._unheard = self._unheard, b""
         if heard:
             self.session.dataReceived(heard)
-        self.transport.resumeProducing()
+        if self._reading:
+            self.transport.resumeProducing()
 
 
 def _needed(stream: Stream | None) -> Stream | None:

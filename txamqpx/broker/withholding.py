@@ -50,11 +50,6 @@ class Withholding:
                 self._timers.popleft().cancel()
             self._send(len(self._kept))
 
-    def drop(self) -> None:
-        """Forget it: the connection is gone."""
-        self._kept.clear()
-        self.end()
-
     def _filter(self, data: bytes) -> bytes:
         passed: list[bytes] = []
         kept = offset = 0
