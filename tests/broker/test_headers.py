@@ -11,8 +11,7 @@ from tests.broker.strategies import HEADER_VALUES
 from tests.oracle import Rules, headers_match
 from tests.toss import HEADER_VALUES as DISTINCT_VALUES
 from tests.toss import MATCHES
-from txamqpx.broker.headers import HeadersPattern, copies, without_blind_copies
-from txamqpx.broker.refusal import Refusal
+from txamqpx.broker.headers import HeadersPattern
 from txamqpx.broker.terms import exact_term, exact_term_of_message, term_by_value
 
 TERMS = {
@@ -45,30 +44,3 @@ def test_it_agrees_with_the_oracle(
 def test_it_agrees_with_the_oracle_on_all_pairs_of_values(rules: Rules) -> None:
     pairs = [({"h": ours}, {"h": theirs}) for ours, theirs in product(DISTINCT_VALUES, repeat=2)]
     assert [pair for pair in pairs if fits(*pair, rules) is not headers_match(*pair, rules)] == []
-
-
-def test_copies_are_the_text_in_two_arrays() -> None:
-    assert copies({}) == []
-    assert copies({"CC": ["a", b"b", None, "c", ["d"]], "BCC": ["e", "a"], "cc": ["f"]}) == list("acea")
-
-
-@pytest.mark.parametrize(
-    ("headers", "reason"),
-    [
-        ({"CC": "a"}, '"CC",longstr'),
-        ({"BCC": None}, '"BCC",void'),
-        ({"BCC": "a", "CC": 1}, '"CC",signedint'),
-        ({"CC": ["a"], "BCC": False}, '"BCC",bool'),
-    ],
-)
-def test_copies_are_in_arrays(headers: dict[str, Any], reason: str) -> None:
-    with pytest.raises(Refusal) as caught:
-        copies(headers)
-    expected = f"PRECONDITION_FAILED - invalid message: {{unacceptable_type_in_header,{reason}}}"
-    assert (caught.value.code, caught.value.text, caught.value.hard) == (406, expected, False)
-
-
-def test_blind_copies_are_hidden() -> None:
-    assert without_blind_copies({"CC": ["a"], "BCC": ["b"], "bcc": 1}) == {"CC": ["a"], "bcc": 1}
-    seen = {"CC": ["a"]}
-    assert without_blind_copies(seen) is seen

@@ -1,9 +1,9 @@
-"""What a channel does about exchanges, queues and bindings: who may, and what is answered."""
+"""What a channel does about exchanges, queues and bindings."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from txamqpx.broker.roles import Channel
 from txamqpx.spec import amqp0_9_1 as amqp
@@ -11,14 +11,63 @@ from txamqpx.spec.base import Method
 
 __all__ = ["DECLARING"]
 
+_LINE_BREAKS: Final = str.maketrans("", "", "\r\n")
+
+
+def _name(text: str) -> str:
+    """Return a name as RabbitMQ takes it, where it names what is declared, deleted or bound."""
+    return text.translate(_LINE_BREAKS)
+
+
+# --------------------------------------------------------------------------- exchanges
+
+
+def _exchange_declare(channel: Channel, method: amqp.ExchangeDeclare) -> Method:
+    exchanges, name = channel.vhost.exchanges, _name(method.exchange)
+    if method.passive:
+        exchanges.refuse_default(name)
+        exchanges[name]
+    else:
+        exchanges.declare(
+            name,
+            method.type,
+            durable=method.durable,
+            auto_delete=method.auto_delete,
+            internal=method.internal,
+            arguments=method.arguments or {},
+        )
+    return amqp.ExchangeDeclareOk()
+
+
+def _exchange_delete(channel: Channel, method: amqp.ExchangeDelete) -> Method:
+    channel.vhost.exchanges.delete(_name(method.exchange), if_unused=method.if_unused)
+    return amqp.ExchangeDeleteOk()
+
+
+def _exchange_bind(channel: Channel, method: amqp.ExchangeBind) -> Method:
+    channel.vhost.bind_exchange(
+        _name(method.destination), _name(method.source), method.routing_key, method.arguments or {}
+    )
+    return amqp.ExchangeBindOk()
+
+
+def _exchange_unbind(channel: Channel, method: amqp.ExchangeUnbind) -> Method:
+    channel.vhost.unbind_exchange(
+        _name(method.destination), _name(method.source), method.routing_key, method.arguments or {}
+    )
+    return amqp.ExchangeUnbindOk()
+
+
+# --------------------------------------------------------------------------- queues
+
 
 def _queue_declare(channel: Channel, method: amqp.QueueDeclare) -> Method:
-    vhost, session = channel.vhost, channel.session
+    vhost, session, name = channel.vhost, channel.session, _name(method.queue)
     if method.passive:
-        queue = vhost.queue(channel.queue_name(method.queue), session)
+        queue = vhost.queue(name, session)
     else:
         queue = vhost.declare_queue(
-            method.queue,
+            name,
             session,
             durable=method.durable,
             exclusive=method.exclusive,
@@ -27,12 +76,17 @@ def _queue_declare(channel: Channel, method: amqp.QueueDeclare) -> Method:
         )
     queue.used()
     channel.last_queue = queue.name
-    return amqp.QueueDeclareOk(queue.name, len(queue.ready), len(queue.consumers))
+    return amqp.QueueDeclareOk(queue.name, queue.message_count, queue.consumer_count)
 
 
 def _queue_delete(channel: Channel, method: amqp.QueueDelete) -> Method:
-    queue = channel.vhost.queue(channel.queue_name(method.queue), channel.session)
-    return amqp.QueueDeleteOk(channel.vhost.delete_queue(queue))
+    count = channel.vhost.delete_queue_if(
+        channel.queue_name(_name(method.queue)),
+        channel.session,
+        if_unused=method.if_unused,
+        if_empty=method.if_empty,
+    )
+    return amqp.QueueDeleteOk(count)
 
 
 def _queue_purge(channel: Channel, method: amqp.QueuePurge) -> Method:
@@ -40,8 +94,33 @@ def _queue_purge(channel: Channel, method: amqp.QueuePurge) -> Method:
     return amqp.QueuePurgeOk(queue.purge())
 
 
+def _queue_bind(channel: Channel, method: amqp.QueueBind) -> Method:
+    queue, key = _bound(channel, method)
+    channel.vhost.bind_queue(queue, channel.session, _name(method.exchange), key, method.arguments or {})
+    return amqp.QueueBindOk()
+
+
+def _queue_unbind(channel: Channel, method: amqp.QueueUnbind) -> Method:
+    queue, key = _bound(channel, method)
+    channel.vhost.unbind_queue(queue, channel.session, _name(method.exchange), key, method.arguments or {})
+    return amqp.QueueUnbindOk()
+
+
+def _bound(channel: Channel, method: amqp.QueueBind | amqp.QueueUnbind) -> tuple[str, str]:
+    """Return the queue and the routing key of a binding: where neither is named, the queue's name is both."""
+    name = _name(method.queue)
+    queue = channel.queue_name(name)
+    return queue, method.routing_key if name or method.routing_key else queue
+
+
 DECLARING: Mapping[int, Callable[[Channel, Any], Method | None]] = {
+    amqp.ExchangeDeclare.index: _exchange_declare,
+    amqp.ExchangeDelete.index: _exchange_delete,
+    amqp.ExchangeBind.index: _exchange_bind,
+    amqp.ExchangeUnbind.index: _exchange_unbind,
     amqp.QueueDeclare.index: _queue_declare,
     amqp.QueueDelete.index: _queue_delete,
     amqp.QueuePurge.index: _queue_purge,
+    amqp.QueueBind.index: _queue_bind,
+    amqp.QueueUnbind.index: _queue_unbind,
 }

@@ -13,7 +13,7 @@ from txamqpx.broker.headers import HeadersPattern
 from txamqpx.broker.terms import Term, exact_term, exact_term_of_message, term_by_value
 from txamqpx.broker.topics import Topics
 
-__all__ = ["KINDS", "Binding", "Exchange", "Headers", "route"]
+__all__ = ["KINDS", "Binding", "Exchange", "Headers", "Way", "route"]
 
 Headers = Callable[[], Mapping[str, Any]]
 """Decodes a message's headers, which few exchanges ask for."""
@@ -151,7 +151,7 @@ _MAKERS: Final[Mapping[str, Callable[[], _Ways]]] = {
 KINDS: Final = frozenset({*_MAKERS, "headers"})
 """All kinds that there are; RabbitMQ 3 has no `x-local-random`."""
 
-_CHANGEABLE: Final = frozenset({"headers", "x-local-random"})
+_FICKLE: Final = frozenset({"headers", "x-local-random"})
 
 
 class Exchange:
@@ -168,7 +168,7 @@ class Exchange:
 
     Attributes:
         alternate: The exchange that gets what matches none of its bindings.
-        headers_matter: Whether the same key may lead to something else the next time.
+        is_fickle: Whether the same key may lead to something else the next time.
     """
 
     def __init__(
@@ -189,7 +189,7 @@ class Exchange:
         self.internal = internal
         self.arguments: Mapping[str, Any] = arguments or {}
         self.alternate: str | None = self.arguments.get("alternate-exchange")
-        self.headers_matter = kind in _CHANGEABLE
+        self.is_fickle = kind in _FICKLE
         if kind == "headers":
             terms = (exact_term, exact_term_of_message) if exact_headers else (term_by_value, term_by_value)
             self._ways: _Ways = _ByHeaders(*terms)
@@ -209,6 +209,11 @@ class Exchange:
         """Return all bindings that lead from here."""
         for bindings in self._bindings.values():
             yield from bindings.values()
+
+    def has(self, destination: Hashable, routing_key: str, arguments: Mapping[str, Any]) -> bool:
+        """Tell whether there is a binding."""
+        identity = Binding(self.name, destination, routing_key, arguments).identity
+        return identity in self._bindings.get(destination, {})
 
     def bind(self, destination: Hashable, routing_key: str, arguments: Mapping[str, Any]) -> bool:
         """Make a binding; False means that it was there already."""
@@ -243,13 +248,26 @@ class Exchange:
         return [*dict.fromkeys(self._ways.find(routing_keys, headers))]
 
 
+@attrs.frozen
+class Way:
+    """Where a message goes.
+
+    Attributes:
+        queues: Where it arrives, each once.
+        is_fickle: Whether another message with the same key may go elsewhere, though nothing has changed.
+    """
+
+    queues: Sequence[Any]
+    is_fickle: bool
+
+
 def route(
     start: Exchange,
     routing_keys: Sequence[str],
     headers: Headers,
     find_exchange: Callable[[str], Exchange | None],
-) -> list[Any]:
-    """Return the queues that a message goes to, each once, through each exchange once.
+) -> Way:
+    """Find where a message goes, through each exchange once.
 
     An alternate exchange is asked where no binding matches. One that matches keeps it out even if it leads
     nowhere, and so does none that is missing; the default exchange has no bindings, so it is none to find.
@@ -274,4 +292,4 @@ def route(
             elif destination not in reached:
                 reached[destination] = None
                 waiting.append(destination)
-    return [*queues]
+    return Way([*queues], any(exchange.is_fickle for exchange in reached))

@@ -1,4 +1,4 @@
-"""Which headers fit a binding, and which further keys a message names in its headers.
+"""Which headers fit a binding to a headers exchange.
 
 The terms here are values made comparable, see `txamqpx.broker.terms`.
 """
@@ -10,13 +10,11 @@ from typing import Any, Final
 
 import attrs
 
-from txamqpx.broker.refusal import Refusal
-from txamqpx.broker.terms import Term, type_name
+from txamqpx.broker.terms import Term
 
-__all__ = ["HeadersPattern", "copies", "without_blind_copies"]
+__all__ = ["HeadersPattern"]
 
 _MATCH: Final = "x-match"
-_COPIES: Final = ("CC", "BCC")
 
 
 @attrs.frozen
@@ -49,24 +47,3 @@ class HeadersPattern:
             for name, value in self.asked.items()
         )
         return all(fits) if self.every else any(fits)
-
-
-def copies(headers: Mapping[str, Any]) -> list[str]:
-    """Return the further routing keys of a message; what is no text among them is passed over.
-
-    Raises:
-        Refusal: A header for them is no array.
-    """
-    keys: list[str] = []
-    for name in _COPIES:
-        names = headers.get(name, [])
-        if not isinstance(names, list):
-            reason = f'{{unacceptable_type_in_header,"{name}",{type_name(names)}}}'
-            raise Refusal(406, f"invalid message: {reason}")
-        keys += (key for key in names if isinstance(key, str))
-    return keys
-
-
-def without_blind_copies(headers: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what others may see of a message's headers, and headers exchanges among them."""
-    return {name: value for name, value in headers.items() if name != "BCC"} if "BCC" in headers else headers

@@ -12,7 +12,16 @@ from typing import Any, Final
 
 from txamqpx.spec.wire import RawTimestamp
 
-__all__ = ["Term", "exact_term", "exact_term_of_message", "term_by_value", "type_name"]
+__all__ = [
+    "Term",
+    "are_same",
+    "exact_term",
+    "exact_term_of_message",
+    "printed",
+    "shown",
+    "term_by_value",
+    "type_name",
+]
 
 Term = Callable[[Any], Hashable]
 """Makes of a value something that equals another such thing if RabbitMQ finds the values equal."""
@@ -36,6 +45,51 @@ def type_name(value: Any) -> str:
     if type(value) is int:
         return "signedint" if -(2**31) <= value < 2**31 else "long"
     return _NAMES[type(value)]
+
+
+def printed(value: Any) -> str:
+    """Return a value as Erlang prints it, for a reply text that quotes what was wrong."""
+    seconds = _seconds(value)
+    if seconds is not None:
+        return str(seconds)
+    if value is None:
+        return "undefined"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str | bytes):
+        return f"<<{_quoted(value)}>>" if value else "<<>>"
+    if isinstance(value, Mapping):
+        fields = [f"{{{printed(name)},{type_name(item)},{printed(item)}}}" for name, item in value.items()]
+        return f"[{','.join(fields)}]"
+    if isinstance(value, list):
+        return f"[{','.join(f'{{{type_name(item)},{printed(item)}}}' for item in value)}]"
+    return str(value)
+
+
+def shown(value: Any) -> str:
+    """Return a value as RabbitMQ shows an argument: like `printed`, but text as it is."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return value if isinstance(value, str) else printed(value)
+
+
+def _quoted(value: str | bytes) -> str:
+    escaped = shown(value).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def are_same(one: Any, other: Any) -> bool:
+    """Tell whether two arguments of a declaration are the same.
+
+    They are if their values are, and both are numbers, or both are text in some form: how wide a number came
+    does not count, but an integer is no float, and `True` is not 1.
+    """
+    return _class(one) == _class(other) and exact_term(one) == exact_term(other)
+
+
+def _class(value: Any) -> str:
+    name = type_name(value)
+    return {"signedint": "number", "long": "number", "longstr": "text", "binary": "text"}.get(name, name)
 
 
 def term_by_value(value: Any) -> Hashable:
