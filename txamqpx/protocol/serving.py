@@ -113,8 +113,8 @@ class ServerConnection(Connection):
 
     def answer_channel_close(self, channel: ChannelCore, method: amqp.ChannelClose) -> None:
         """Send ``channel.close-ok``; the channel is over, unless a close of ours still has no answer."""
-        if self.state is not _S.OPEN:
-            return
+        if self.error is not None:
+            return  # the whole connection is being closed
         if channel.state is not ChannelState.CLIENT_CLOSING:  # it was closed twice
             self.outbox.append(frame(METHOD, channel.number, _CLOSE_OK))
             return
