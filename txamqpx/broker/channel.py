@@ -7,9 +7,11 @@ from typing import Any
 
 from txamqpx.broker.consuming import CONSUMING, Consuming
 from txamqpx.broker.declaring import DECLARING
+from txamqpx.broker.direct_reply import DIRECT_REPLY, ReplyConsumer
 from txamqpx.broker.publishing import PUBLISHING, Publishing
 from txamqpx.broker.refusal import Refusal
 from txamqpx.broker.roles import Connection
+from txamqpx.broker.transaction import TRANSACTIONS, Transaction
 from txamqpx.broker.vhost import VirtualHost
 from txamqpx.protocol.channel import ChannelCore
 from txamqpx.protocol.events import Requested
@@ -31,18 +33,26 @@ class BrokerChannel:
     Args:
         session: The connection.
         core: The channel's core.
+
+    Attributes:
+        last_queue: What an empty queue name stands for: the queue that was declared last.
+        closed: Whether it is over, for the broker at least.
+        transaction: What waits for a commit; None: it is not in transaction mode.
     """
 
     def __init__(self, session: Connection, core: ChannelCore) -> None:
         self.session = session
         self.core = core
         self.vhost: VirtualHost = session.vhost
-        #: What an empty queue name stands for: the queue that was declared last.
         self.last_queue = ""
+        self.closed = False
+        self.transaction: Transaction | None = None
         self.publishing = Publishing(self)
         self.consuming = Consuming(self)
-        self.closed = False
+        self.replies = ReplyConsumer(self)
         core.owner = self
+
+    # ----------------------------------------------------------------------- what is asked
 
     def requested(self, event: Requested) -> None:
         """Do what a method asks, and answer."""
@@ -50,18 +60,61 @@ class BrokerChannel:
         if self.closed:
             return
         try:
-            answer = ACTIONS[method.index](self, method)
+            action = ACTIONS.get(method.index)
+            if action is None:
+                raise Refusal(503, "unimplemented method")
+            answer = action(self, method)
         except Refusal as refusal:
             self.refuse(refusal, method.index)
             return
         if answer is not None and not getattr(method, "no_wait", False) and not self.closed:
             self.core.send(answer)
 
+    def acked(self, words: list[tuple[int, bool]]) -> None:
+        """Settle deliveries, at once or with the transaction."""
+        if self.closed:
+            return
+        try:
+            (self.consuming if self.transaction is None else self.transaction).ack(words)
+        except Refusal as refusal:
+            self.refuse(refusal, amqp.BasicAck.index)
+
     def queue_name(self, name: str) -> str:
-        """Return what a name stands for."""
-        if name or not self.last_queue:
-            return name
-        return self.last_queue
+        """Return what a name stands for: none is that of the queue that was declared last.
+
+        Raises:
+            Refusal: 404, none was.
+        """
+        if not name and not self.last_queue:
+            raise Refusal(404, "no previously declared queue")
+        return name or self.last_queue
+
+    def demand(self, right: str, kind: str, name: str) -> None:
+        """Look whether the user has a right.
+
+        Args:
+            right: ``configure``, ``write`` or ``read``.
+            kind: Of what: ``exchange`` or ``queue``.
+            name: Its name, whether it is there or not.
+
+        Raises:
+            Refusal: 403, the user has not.
+        """
+        vhost, account = self.vhost, self.session.account
+        if account is None or not account.may(vhost.name, right, name):
+            raise self.denial(right, f"{kind} '{name or 'amq.default'}'")
+
+    def denial(self, right: str, what: str) -> Refusal:
+        """Return what the user is told who lacks a right."""
+        said = f"{right} access" if self.vhost.broker.profile.rights_have_names else "access"
+        where = f"{what} in vhost '{self.vhost.name}'"
+        return Refusal(403, f"{said} to {where} refused for user '{self.session.user}'")
+
+    # ----------------------------------------------------------------------- the broker's own words
+
+    def flow(self, active: bool) -> None:
+        """Ask the client to pause its publishes, or to go on; RabbitMQ never does."""
+        self.core.send(amqp.ChannelFlow(active))
 
     # ----------------------------------------------------------------------- the end
 
@@ -72,10 +125,11 @@ class BrokerChannel:
             refusal: Why.
             culprit: The index of the method that is to blame; 0: none is.
         """
-        if refusal.hard:
-            self.session.refuse(refusal, culprit)
-            return
         self.publishing.flush()
+        if refusal.hard:
+            # What RabbitMQ stumbles over, it does not say.
+            self.session.refuse(refusal, 0 if refusal.code == 541 else culprit)
+            return
         self.end()
         text = refusal.text.encode()[:_LONGEST_TEXT].decode("utf-8", "ignore")
         self.core.send(amqp.ChannelClose(refusal.code, text, culprit >> 16, culprit & 0xFFFF))
@@ -84,6 +138,9 @@ class BrokerChannel:
         """Take back what was not settled, and end the consumers: the channel is over."""
         if not self.closed:
             self.closed = True
+            if self.transaction is not None:
+                self.transaction.roll_back()
+            self.replies.end()
             self.consuming.end()
 
 
@@ -93,9 +150,16 @@ def _flow(channel: BrokerChannel, method: amqp.ChannelFlow) -> Method:
     return amqp.ChannelFlowOk(True)
 
 
+def _access(channel: BrokerChannel, method: amqp.AccessRequest) -> Method:
+    return amqp.AccessRequestOk(1)  # everybody has access to every realm: there are none
+
+
 ACTIONS: Mapping[int, Action] = {
+    amqp.AccessRequest.index: _access,
     amqp.ChannelFlow.index: _flow,
     **DECLARING,
     **PUBLISHING,
     **CONSUMING,
+    **TRANSACTIONS,
+    **DIRECT_REPLY,
 }

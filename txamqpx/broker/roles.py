@@ -6,7 +6,9 @@ from collections.abc import Callable, Set
 from typing import Protocol
 
 from txamqpx.broker.consumer import Source
+from txamqpx.broker.message import Message
 from txamqpx.broker.refusal import Refusal
+from txamqpx.broker.users import User
 from txamqpx.broker.vhost import VirtualHost
 from txamqpx.protocol.channel import ChannelCore
 
@@ -18,7 +20,11 @@ class Connection(Protocol):
 
     @property
     def user(self) -> str:
-        """Who has logged in."""
+        """Who has logged in, by name."""
+
+    @property
+    def account(self) -> User | None:
+        """Who has logged in; None: nobody yet."""
 
     @property
     def capabilities(self) -> Set[str]:
@@ -34,6 +40,9 @@ class Connection(Protocol):
 
     def stall(self, queue: Source) -> None:
         """Let a queue give out messages again once what waits has been written."""
+
+    def note(self, message: Message, confirm: bool) -> bool:
+        """Take note of a publish, which will be confirmed or not; return False if it is not to be taken."""
 
     def at_end(self, call: Callable[[], None]) -> None:
         """Call something when all that has come was dealt with."""
@@ -65,6 +74,12 @@ class Channel(Protocol):
 
     def queue_name(self, name: str) -> str:
         """Return what a name stands for."""
+
+    def demand(self, right: str, kind: str, name: str) -> None:
+        """Look whether the user has a right; raise a ``Refusal`` if not."""
+
+    def denial(self, right: str, what: str) -> Refusal:
+        """Return what the user is told who lacks a right."""
 
     def refuse(self, refusal: Refusal, culprit: int = 0) -> None:
         """Close it, or its connection, and tell why."""
