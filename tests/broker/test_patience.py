@@ -10,9 +10,9 @@ from txamqpx.broker.patience import Patience
 def test_what_is_kept_for_too_long() -> None:
     clock, held, ends = Clock(), {1: "entry"}, list[float]()
     patience = Patience(clock, 100, held, lambda: ends.append(clock.seconds()))
-    assert not patience.watching
+    seen = [patience.watching]
     patience.start()
-    assert patience.watching
+    assert [*seen, patience.watching] == [False, True]
     clock.pump([5] * 19)
     assert ends == []
     clock.advance(5)

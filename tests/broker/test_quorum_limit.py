@@ -56,7 +56,7 @@ def test_bytes() -> None:
 
 
 @pytest.mark.parametrize("arguments", [{"max_length": 5}, {"max_length_bytes": 25}])
-def test_who_has_refused_wants_a_fifth_of_the_room(arguments: dict[str, int]) -> None:
+def test_who_has_refused_wants_a_fifth_of_the_room(arguments: dict[str, Any]) -> None:
     made, ready = limit(overflow="reject-publish", **arguments), line(5)
     assert made.excess(ready) == []
     assert made.has_room(ready, _MESSAGE)

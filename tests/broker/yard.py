@@ -20,7 +20,7 @@ PROFILES = ("rabbitmq-3.10", "rabbitmq-4.3")
 class House:
     """A broker, as queues see it."""
 
-    consumer_timeout = None
+    consumer_timeout: float | None = None
 
     def __init__(self, profile: str) -> None:
         self.profile = profile_named(profile)
@@ -79,6 +79,10 @@ class Mouth:
     def __init__(self) -> None:
         self.got: list[Entry] = []
         self.cancelled: list[Consumer] = []
+        #: Who was too slow, and understands that; and how often the channel would have ended over it.
+        self.slow: list[Consumer] = []
+        self.understands = True
+        self.ended = 0
 
     @property
     def bodies(self) -> list[bytes]:
@@ -101,16 +105,28 @@ class Mouth:
         self.cancelled.append(consumer)
 
     def released(self, consumer: Consumer) -> bool:
-        """Understand that a consumer was too slow."""
-        return True
+        """Note that a consumer was too slow."""
+        self.slow.append(consumer)
+        return self.understands
 
     def too_late(self) -> None:
-        """Take no note of it: no channel ends here."""
+        """Note that the channel would end."""
+        self.ended += 1
 
-    def consume(self, queue: Queue, *, prefetch: int = 0, no_ack: bool = False) -> Consumer:
-        """Consume from a queue."""
+    def consume(
+        self,
+        queue: Queue,
+        *,
+        prefetch: int = 0,
+        no_ack: bool = False,
+        exclusive: bool = False,
+        tag: str = "tag",
+        **arguments: Any,
+    ) -> Consumer:
+        """Consume from a queue; what is short of an argument's name gets its ``x-``."""
+        named = {f"x-{key.replace('_', '-')}": value for key, value in arguments.items()}
         consumer = Consumer(
-            "tag", queue, self, no_ack=no_ack, exclusive=False, arguments={}, prefetch=prefetch
+            tag, queue, self, no_ack=no_ack, exclusive=exclusive, arguments=named, prefetch=prefetch
         )
         queue.add_consumer(consumer)
         return consumer

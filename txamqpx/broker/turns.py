@@ -138,27 +138,21 @@ class SingleActive(Turns):
     def remove(self, consumer: Consumer) -> None:
         """Let a consumer get no more, and another one be active if it was."""
         del self._all[consumer]
-        if consumer is self._active:
-            self.depose()
-
-    def depose(self) -> None:
-        """Let another one be active, if there is one that can be."""
-        if self._active is not None:
-            self._active.is_out = False
-            self._active = None
-        self._elect()
+        self.paused(consumer)
 
     def rejoin(self, consumer: Consumer) -> None:
         """Take note that a consumer has settled something, or can take something again."""
-        if consumer is self._active and consumer.is_out and not consumer.unsettled:
-            self.depose()
+        if consumer.is_out and not consumer.unsettled:
+            self.paused(consumer)
         else:
             self._elect()
 
     def paused(self, consumer: Consumer) -> None:
-        """Let another consumer be active if this one was."""
+        """Let another consumer be active if this one was, and if there is one that can be."""
         if consumer is self._active:
-            self.depose()
+            consumer.is_out = False
+            self._active = None
+            self._elect()
 
     def rejoin_all(self) -> None:
         """Take note that consumers can take something again."""

@@ -1,0 +1,31 @@
+"""Subscriptions: `txamqpx.broker.consumer`."""
+
+from __future__ import annotations
+
+from sys import maxsize
+
+from tests.broker.yard import Mouth, Yard, bodies
+
+
+def test_what_a_consumer_may_have() -> None:
+    queue, mouth = Yard().queue(), Mouth()
+    consumer = mouth.consume(queue, prefetch=2, priority=3)
+    assert (consumer.limit, consumer.prefetch, consumer.priority, consumer.unsettled) == (2, 2, 3, 0)
+    assert mouth.consume(queue).limit == maxsize
+    assert repr(consumer) == "<consumer 'tag' of <classic queue 'jobs', 0 ready, 0 unsettled>, 0 unsettled>"
+
+
+def test_who_settles_has_a_turn_again() -> None:
+    yard, mouth = Yard(), Mouth()
+    queue = yard.queue()
+    consumer = mouth.consume(queue, prefetch=2)
+    for body in (b"a", b"b", b"c", b"d"):
+        yard.publish(queue, body)
+    assert (mouth.bodies, consumer.is_out) == ([b"a", b"b"], True)
+    consumer.settled()
+    assert (consumer.unsettled, consumer.is_out) == (1, False)
+    queue.dispatch()
+    consumer.settled()
+    consumer.settled()
+    queue.dispatch()
+    assert (mouth.bodies, bodies(queue.ready)) == ([b"a", b"b", b"c", b"d"], [])
