@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from txamqpx import errors
+from txamqpx.broker.faults import Faults
 from txamqpx.errors import AMQPError, URLError
 from txamqpx.interfaces import IDelegate
 from txamqpx.params import parse_url
@@ -113,6 +114,16 @@ def test_every_hook_is_in_the_guide() -> None:
     rows = cells("operating.md", "The delegate")
     described = {name: f"`{name}{IDelegate[name].getSignatureString()}`" for name in IDelegate.names()}
     assert sorted(row[0] for row in rows) == sorted(described.values())
+
+
+def test_every_fault_is_in_the_guide() -> None:
+    text = (GUIDE / "testing.md").read_text().partition("## Faults\n")[2].partition("```")[0]
+    faults = {
+        name
+        for name, method in vars(Faults).items()
+        if not name.startswith("_") and getattr(method, "__annotations__", {}).get("return") == "Fault"
+    }
+    assert set(re.findall(r"`(\w+)`", text)) == faults
 
 
 def test_every_error_is_in_the_guide() -> None:

@@ -35,6 +35,7 @@ from txamqpx.testing.virtual import Turns, VirtualClock
 
 if TYPE_CHECKING:
     from txamqpx.broker.broker import Broker
+    from txamqpx.broker.inspection import QueueView
 
 __all__ = ["Running", "running"]
 
@@ -102,8 +103,12 @@ class Running:
 
         return connecting.addCallback(connected)
 
-    def queue(self, name: str, vhost: str = "/") -> Any:
-        """Return what the broker knows of a queue: ``Broker.queue``."""
+    def queue(self, name: str, vhost: str = "/") -> QueueView:
+        """Return what is in a queue now: ``Broker.queue``.
+
+        Raises:
+            KeyError: There is no such queue; it says which there are.
+        """
         return self.broker.queue(name, vhost)
 
     def settled(self) -> Deferred[None]:
