@@ -200,6 +200,24 @@ def test_a_thread_may_wait_for_what_nobody_here_knows(world: World, monkeypatch:
     assert done.value is True
 
 
+def test_a_thread_that_waits_for_time_is_found_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer() -> Deferred[str]:
+        deferred: Deferred[str] = Deferred()
+        world.clock.callLater(5, deferred.callback, "too late")
+        return deferred
+
+    monkeypatch.setattr(virtual, "GLANCE", 0.001)
+    monkeypatch.setattr(virtual, "MOST_SILENCE", 20)
+    done = world.defer(blockingCallFromThread, world.clock, answer)
+    settling = Watched(Deferred.fromCoroutine(world.clock.settle()))
+    while settling.pending:
+        world.turn()
+    assert "does it wait for time to pass" in str(settling.error(AssertionError))
+    world.clock.advance(5)
+    world.settle()
+    assert done.value == "too late"
+
+
 def test_a_call_from_the_same_thread_is_made_in_the_next_turn(world: World) -> None:
     world.clock.callFromThread(world.saw, what="called")
     assert world.seen == []

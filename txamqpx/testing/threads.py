@@ -118,5 +118,5 @@ class HandPool:
             done(*result)
             self._calls.put(None)
 
-        self._thread = Thread(target=work)
+        self._thread = Thread(target=work, daemon=True)  # one that never ends keeps no test run from ending
         self._thread.start()

@@ -20,8 +20,11 @@ __all__ = ["VirtualClock"]
 # More turns than anything takes that comes to an end: what needs more goes round in circles.
 MOST_TURNS = 100_000
 
-# How long a thread may be silent, in seconds, before it is asked whether somebody else has work for it.
+# How long a thread is listened to, in seconds, before somebody else has his turn.
 GLANCE = 0.05
+
+# So many glances at a thread that says nothing: half a minute.
+MOST_SILENCE = 600
 
 #: Arranges a call in the next turn of whatever turns.
 Turns = Callable[[Callable[[], object]], object]
@@ -116,8 +119,15 @@ class VirtualClock(Clock):
         Raises:
             AssertionError: There is no end to it.
         """
+        silence = 0
         for _ in range(MOST_TURNS):
             quiet = not self.busy
+            silence = silence + 1 if self._pool.silent and not self._due() else 0
+            if silence > MOST_SILENCE:
+                raise AssertionError(
+                    f"a thread has not ended in {silence * GLANCE:.0f} s: does it wait for time to pass, "
+                    "which stands still while a thread is at work?"
+                )
             await self._next_turn()  # what drives this may have brought something
             if quiet and not self.busy:
                 return
@@ -160,6 +170,11 @@ class _Pool(HandPool):
     def busy(self) -> bool:
         """Whether a task is at work, or waits, or a thread wants something."""
         return self.at_work or bool(self.tasks) or self.called
+
+    @property
+    def silent(self) -> bool:
+        """Whether a task is at work, and wants nothing."""
+        return self.at_work and not self.called
 
     def callInThreadWithCallback(  # noqa: N802
         self, done: Callable[[bool, Any], object], call: Callable[..., Any], *args: Any, **options: Any
