@@ -125,34 +125,41 @@ class Program:
         return gatherResults([*closing, self.broker.close()])
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, reactor: Any = None) -> int:
     """Run a broker until somebody ends it.
+
+    Args:
+        arguments: The words of the command line; None: those of this process.
+        reactor: What it runs on; None: the reactor.
 
     Returns:
         The exit code: 0, or 2 if it cannot do what the command line asks for.
     """
     chosen = options(sys.argv[1:] if arguments is None else arguments)
-    from twisted.internet import reactor  # not before the command line is known to be right
-
-    running: Any = reactor
-    warnings = LogLevelFilterPredicate(LogLevel.warn)
-    observer = FilteringLogObserver(textFileLogObserver(sys.stderr), [warnings])
-    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
-    program = Program(running, chosen, sys.stdout)
+    if reactor is None:
+        from twisted.internet import reactor  # not before the command line is known to be right
+    _begin_logging()
+    program = Program(reactor, chosen, sys.stdout)
     failed: list[str] = []
 
     def cannot(failure: Failure) -> None:
         failed.append(failure.getErrorMessage())
-        running.stop()
+        reactor.stop()
 
     def begin() -> None:
         Deferred.fromCoroutine(program.run()).addErrback(cannot)
 
-    running.callWhenRunning(begin)
-    running.run()
+    reactor.callWhenRunning(begin)
+    reactor.run()
     for why in failed:
         sys.stderr.write(f"python -m txamqpx.broker: {why}\n")
     return 2 if failed else 0
+
+
+def _begin_logging() -> None:
+    warnings = LogLevelFilterPredicate(LogLevel.warn)
+    observer = FilteringLogObserver(textFileLogObserver(sys.stderr), [warnings])
+    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from txamqpx.broker.reception import House, Reception
 from txamqpx.broker.refusal import Refusal
 from txamqpx.broker.users import User
 from txamqpx.broker.vhost import VirtualHost
-from txamqpx.errors import ConnectionLost, DecodeError
+from txamqpx.errors import ConnectionLost
 from txamqpx.protocol import events
 from txamqpx.protocol.rulings import Breach, Ending
 from txamqpx.protocol.serving import ServerConnection
@@ -179,8 +179,8 @@ class Session(Protocol):
                     if handle is not None:
                         try:
                             handle(event)
-                        except Exception as error:
-                            self._failed(event, error)
+                        except Exception:
+                            self._failed(event)
                     if self._held:
                         break
                 if self._held:
@@ -192,12 +192,10 @@ class Session(Protocol):
             self._dispatching = False
             self._writer.flush()
 
-    def _failed(self, doing: object, error: Exception) -> None:
+    def _failed(self, doing: object) -> None:
         """End this connection, and no other, over something that the broker cannot deal with."""
-        if not isinstance(error, DecodeError):  # which is the client's fault: properties that are none
-            self.log.failure("while dealing with {doing}", doing=doing)
-        if self.core.error is None:
-            self._say_goodbye(541, "INTERNAL_ERROR", 0)
+        self.log.failure("while dealing with {doing}", doing=doing)
+        self._say_goodbye(541, "INTERNAL_ERROR", 0)
 
     def note(self, message: Message, confirm: bool) -> bool:
         """Take note of a publish, which will be confirmed or not; return False if it is not to be taken."""
@@ -215,8 +213,8 @@ class Session(Protocol):
             for call in calls:
                 try:
                     call()
-                except Exception as error:
-                    self._failed(call, error)
+                except Exception:
+                    self._failed(call)
 
     # ----------------------------------------------------------------------- its pace
 
@@ -375,8 +373,6 @@ class Session(Protocol):
         if hasattr(self, "vhost"):
             self.broker.limits.count(self.user, self.vhost.name, -1)
             self.vhost.delete_exclusive(self)
-        if self.transport is None:
-            return
         transport: Any = self.transport
         error = event.error
         ending = error.ending if isinstance(error, Breach) else None

@@ -103,8 +103,7 @@ class ServerConnection(Connection):
     def answer_close(self, method: amqp.ConnectionClose) -> None:
         """Send ``connection.close-ok`` behind everything else, and end."""
         last = b"".join((*self.outbox.take(), frame(METHOD, 0, amqp.ConnectionCloseOk().encode())))
-        if not self.outbox.size:
-            self.outbox.wake()
+        self.outbox.wake()
         self.outbox.append_urgent(last)
         error = ConnectionClosed.from_reply(
             method.reply_code, method.reply_text, class_id=method.class_id, method_id=method.method_id
