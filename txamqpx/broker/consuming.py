@@ -59,7 +59,9 @@ class Consuming:
         if not consumer.no_ack:
             entry.consumer = consumer
             consumer.unsettled += 1
-            unsettled.add(entry)
+            unsettled.held[tag] = entry
+            if unsettled.minds:
+                unsettled.given(entry)
         message = entry.message
         frames = self._frames
         if frames is None:

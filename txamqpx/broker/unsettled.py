@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import takewhile
 
 from txamqpx.broker.consumer import Consumer, Source
 from txamqpx.broker.message import Entry, Keeper
@@ -23,6 +24,7 @@ class Unsettled:
         held: The entries by delivery tag, in order.
         last: The last delivery tag that was given out.
         limit: How many the channel's consumers may have together; 0: any number.
+        minds: Whether ``given`` wants to hear what is put into ``held``.
     """
 
     def __init__(self, channel: Channel) -> None:
@@ -38,12 +40,18 @@ class Unsettled:
         self._patience: Patience | None = None
         if house.consumer_timeout and house.profile.consumer_timeout_ends_channel:
             self._patience = Patience(house.clock, house.consumer_timeout, self.held, self._timed_out)
+        self.minds = self._patience is not None
 
     # ----------------------------------------------------------------------- what was given out
 
     def add(self, entry: Entry) -> None:
         """Note that the message with the last tag is to be settled."""
         self.held[self.last] = entry
+        if self.minds:
+            self.given(entry)
+
+    def given(self, entry: Entry) -> None:
+        """Count what is held from now on, and for how long."""
         if self._patience is not None and not self._patience.watching:
             self._patience.start()
         if self.limit and entry.consumer is not None and entry.queue.minds_channel_limit:
@@ -61,6 +69,7 @@ class Unsettled:
         if not self.limit or not count:
             self._volume = len(self.held) if count else 0
         self.limit = count
+        self.minds = self._patience is not None or count > 0
         self._resume()
 
     def _resume(self) -> None:
@@ -87,21 +96,24 @@ class Unsettled:
                 if multiple:
                     for entry in self.take(tag, True):
                         queues[entry.queue] = None
-                        self._ack(entry)
+                        entry.queue.ack(entry)
+                        self._release(entry)
                     continue
                 one = held.pop(tag, None)
                 if one is None:
                     raise _unknown(tag)
-                queues[one.queue] = None
-                self._ack(one)
+                queue = one.queue
+                queues[queue] = None
+                queue.ack(one)
+                consumer = one.consumer
+                if consumer is not None:
+                    consumer.settled()
+                    if self._volume and queue.minds_channel_limit:
+                        self._volume -= 1
         finally:
             for queue in queues:
                 queue.dispatch()
             self._resume()
-
-    def _ack(self, entry: Entry) -> None:
-        entry.queue.ack(entry)
-        self._release(entry)
 
     def _release(self, entry: Entry) -> None:
         consumer = entry.consumer
@@ -124,8 +136,11 @@ class Unsettled:
             return [entry]
         if tag and tag not in held:
             raise _unknown(tag)
-        tags = [one for one in held if not tag or one <= tag]
-        return [held.pop(one) for one in tags]
+        if not tag:
+            entries = list(held.values())
+            held.clear()
+            return entries
+        return [held.pop(one) for one in list(takewhile(tag.__ge__, held))]
 
     def discard(self, entries: Iterable[Entry]) -> None:
         """Let queues drop messages, or make dead letters of them."""
