@@ -191,6 +191,7 @@ def test_a_fault_that_is_lifted_does_not_strike(company: Company) -> None:
     assert company.do(channel.queue_declare("a")).queue == "a"
     assert company.connect().is_open
     assert not struck(lifted)
+    assert company.broker.faults._waiting == []
 
 
 def test_a_fault_strikes_on_the_first_of_all_that_gets_there(company: Company) -> None:
@@ -478,6 +479,25 @@ def test_clients_are_blocked(company: Company) -> None:
     company.settle()
     assert told.events[1:] == later.events[1:] == ["unblocked"]
     assert {message.body for message in company.broker.published()} == {b"first", b"second", b"third"}
+
+
+def test_who_is_blocked_already_is_blocked_once(company: Company) -> None:
+    told = Told()
+    channel = company.channel(company.connect("?heartbeat=0", told))
+    other = company.channel()
+    fault = company.broker.faults.block(on="next")
+    later = Told()
+    channel = company.channel(company.connect("?heartbeat=0", later))
+    company.broker.set_alarm("disk")
+    company.watch(channel.basic_publish(b"first", routing_key="nowhere"))
+    company.watch(other.basic_publish(b"second", routing_key="nowhere"))
+    assert later.events == [("blocked", "low on disk")]
+    assert struck(fault) == 0
+    company.broker.clear_alarm("disk")
+    company.watch(channel.basic_publish(b"third", routing_key="nowhere"))
+    assert later.events[1:] == ["unblocked", ("blocked", "low on memory")]
+    assert struck(fault) == 1
+    assert told.events == []
 
 
 def test_one_client_is_blocked(company: Company) -> None:

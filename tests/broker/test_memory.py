@@ -330,7 +330,10 @@ def test_what_was_written_is_carried_before_the_end(pair: Pair) -> None:
     source = Source()
     end = pair.client.end
     end.registerProducer(source, True)
-    pair.broker.on_data = lambda _: pair.broker.end.write(b"to nobody")
+    line = end.line
+    pair.broker.on_data = lambda _: pair.broker.end.write(b"to nobody" * MOST_AT_ONCE)
+    left: list[int] = []
+    pair.broker.on_lost = lambda: left.append(line.in_flight)
     end.write(b"goodbye")
     end.loseConnection()
     end.loseConnection()
@@ -338,6 +341,7 @@ def test_what_was_written_is_carried_before_the_end(pair: Pair) -> None:
     pair.turns()
     assert pair.broker.heard == [b"goodbye"]
     assert pair.client.heard == []
+    assert left == [0]
     assert pair.client.lost == pair.broker.lost == [ConnectionDone]
     assert source.asked == ["stop"]
     assert pair.clock.getDelayedCalls() == []

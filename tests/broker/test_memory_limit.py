@@ -11,8 +11,10 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, global
 from tests.broker.company import Company, protocol_of
 from txamqpx.broker.history import History
 from txamqpx.broker.memory_limit import MemoryLimit
+from txamqpx.broker.message import Message
 from txamqpx.channel import Channel
 from txamqpx.message import Confirmed
+from txamqpx.spec.amqp0_9_1 import BasicProperties
 
 BODY = bytes(10_000)
 
@@ -61,43 +63,74 @@ def test_publishers_wait_while_the_queues_hold_too_much(warnings: list[str]) -> 
     assert company.broker.alarm == ""
 
 
-def test_what_somebody_has_counts_as_well_and_what_several_have_counts_once(warnings: list[str]) -> None:
-    company = Company(memory_limit=5 * len(BODY))
+def test_what_several_queues_have_counts_once_and_what_somebody_has_counts_as_well(
+    warnings: list[str],
+) -> None:
+    company = Company(memory_limit=55_000)
     channel = channel_of(company)
     company.do(channel.exchange_declare("both", "fanout"))
     for name in ("a", "b"):
         company.do(channel.queue_bind(name, "both", ""))
-    for _ in range(4):
+    for _ in range(6):  # before the sixth it is measured: five messages, ten places
         company.do(channel.basic_publish(BODY, exchange="both"))
     assert company.broker.alarm == ""
     assert company.do(channel.basic_get("a")) is not None
-    company.do(channel.queue_purge("b"))
-    company.do(channel.queue_purge("a"))
-    for _ in range(5):
+    for name in ("a", "b"):
+        company.do(channel.queue_purge(name))
+    published = 0
+    while not company.broker.alarm:
         company.watch(channel.basic_publish(BODY, routing_key="a"))
-    assert company.broker.alarm == "low on memory"
+        published += 1
+    assert published == 6
+
+
+class Counting(MemoryLimit):
+    """Counts how often it looks."""
+
+    def __init__(self, company: Company, limit: int) -> None:
+        broker = company.broker
+        self.looks = 0
+        super().__init__(broker, broker.clock, broker.history, broker._queues, limit)
+
+    def measure(self) -> tuple[int, int]:
+        self.looks += 1
+        return super().measure()
 
 
 def test_it_is_looked_only_when_it_may_be_too_much() -> None:
-    looks: list[int] = []
-
-    class Counting(MemoryLimit):
-        def measure(self) -> tuple[int, int]:
-            looks.append(1)
-            return super().measure()
-
     company = Company()
-    limit = Counting(company.broker, company.broker.clock, company.broker.history, lambda: (), 10 * len(BODY))
+    limit = Counting(company, 10 * len(BODY))
     channel = channel_of(company)
     for _ in range(8):
         company.do(channel.basic_publish(BODY, routing_key="a"))
-    assert looks == []
+    assert limit.looks == 0
+    company.do(channel.queue_purge("a"))
+    for _ in range(8):
+        company.do(channel.basic_publish(BODY, routing_key="a"))
+    assert limit.looks == 1
+    limit.stop()
     for _ in range(20):
         company.do(channel.basic_publish(BODY, routing_key="a"))
-    assert len(looks) == 2
-    limit.stop()
-    company.do(channel.basic_publish(BODY * 20, routing_key="a"))
-    assert len(looks) == 2
+    assert limit.looks == 1
+
+
+def test_while_nobody_may_publish_it_is_looked_each_second(warnings: list[str]) -> None:
+    company = Company()
+    limit = Counting(company, 1)
+    channel = channel_of(company)
+    for _ in range(2):
+        company.watch(channel.basic_publish(BODY, routing_key="a"))
+    # Before the first there was nothing, and before the second one too much.
+    assert (limit.looks, company.broker.alarm) == (2, "low on memory")
+    late = Message.made("", "a", BasicProperties(), BODY)
+    assert company.broker.history.admit("/", late, None, False)
+    assert limit.looks == 2
+    company.broker.advance(5)
+    assert (limit.looks, company.broker.alarm) == (7, "low on memory")
+    company.do(company.channel().queue_purge("a"))
+    company.broker.advance(1)
+    assert company.broker.alarm == ""
+    assert len(warnings) == 1
 
 
 def test_many_messages_are_worth_one_warning(warnings: list[str]) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from twisted.internet.protocol import Factory, Protocol
 
 from tests.broker.company import Company
 from txamqpx.broker import Broker
 from txamqpx.broker.names import names
-from txamqpx.connection import AMQPProtocol
+from txamqpx.broker.scheme import open_memory
+from txamqpx.connection import AMQPClientFactory, AMQPProtocol
 from txamqpx.errors import ConnectionClosed
 from txamqpx.spec.amqp0_9_1 import BasicProperties
 from txamqpx.testing.outcomes import success_of
@@ -98,9 +102,6 @@ def test_a_broker_that_is_closed_says_goodbye_and_is_forgotten(company: Company)
 
 
 def test_a_broker_that_is_closed_lets_nobody_in(company: Company) -> None:
-    from txamqpx.broker.scheme import open_memory
-    from txamqpx.connection import AMQPClientFactory
-
     endpoint, parameters = open_memory(company.broker.url, company.clock)
     assert company.broker.close().called
     connecting = company.watch(endpoint.connect(AMQPClientFactory(parameters, clock=company.clock)))
@@ -135,16 +136,18 @@ def test_the_name_of_a_closed_broker_is_free() -> None:
 def test_ten_thousand_connections_leave_nothing_behind(company: Company) -> None:
     broker, clock = company.broker, company.clock
     fault = broker.faults.drop(at="basic.ack", sent_by="broker")
+    endpoint, _ = open_memory(broker.url, clock)
+    factory = Factory.forProtocol(Protocol)
     for number in range(10_000):
-        protocol = company.connect()
-        if number % 100 == 0:
-            channel = company.channel(protocol, confirms=True)
-            company.do(channel.queue_declare(f"q{number}", exclusive=True))
-            company.do(channel.basic_consume(f"q{number}", print))
+        if number % 20 == 0:
+            leave(company, number)
+            continue
+        client: Any = company.do(endpoint.connect(factory))
+        transport = client.transport
+        transport.write(b"AMQP\x00\x00\x09\x01"[: number % 9])
         if number % 2:
-            protocol.abort()
-        else:
-            protocol.close()
+            company.settle()
+        (transport.abortConnection if number % 3 else transport.loseConnection)()
         company.settle()
         assert clock.getDelayedCalls() == []
     assert broker.connections == []
@@ -155,3 +158,18 @@ def test_ten_thousand_connections_leave_nothing_behind(company: Company) -> None
     assert names.find(broker.name) is broker
     assert broker.close().called
     assert names.find(broker.name) is None
+
+
+def leave(company: Company, number: int) -> None:
+    """Come as a client that knows what it wants, and go."""
+    protocol = company.connect()
+    if number % 3 == 0:
+        channel = company.channel(protocol, confirms=True)
+        company.do(channel.queue_declare(f"q{number}", exclusive=True))
+        company.do(channel.basic_consume(f"q{number}", print))
+    if number % 40:
+        protocol.abort()
+    else:
+        protocol.close()
+    company.settle()
+    assert company.clock.getDelayedCalls() == []

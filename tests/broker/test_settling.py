@@ -85,6 +85,20 @@ def test_who_does_not_read_is_not_waited_for(reactor: Reactor, broker: Broker) -
     assert broker.connections[0].tap.session.core.outbox.size > 0
 
 
+def test_what_still_comes_over_a_socket_is_waited_for(reactor: Reactor, broker: Broker) -> None:
+    connecting = Watched(connect_protocol(f"{broker.url}?heartbeat=0", reactor=reactor))
+    turns(reactor, Watched(broker.settled()))
+    tap = broker.connections[0].tap
+    settling = Watched(broker.settled())
+    for _ in range(20):
+        reactor.turn()
+        tap.passed += 1  # no call of the reactor's brings it
+    assert settling.pending
+    turns(reactor, settling)
+    connecting.value.abort()
+    turns(reactor, Watched(broker.settled()))
+
+
 def test_it_can_be_given_up(reactor: Reactor, broker: Broker) -> None:
     waiting = broker.settled()
     waiting.cancel()

@@ -286,6 +286,34 @@ def test_a_trap_springs_between_what_passed_and_what_follows(setting: Setting) -
     assert setting.transport.sent == BEAT * 2
 
 
+def test_what_lies_behind_the_end_does_not_happen(setting: Setting) -> None:
+    tap = setting.tap
+    sprung: list[str] = []
+
+    def spring(tap: Tap) -> bool:
+        sprung.append("late")
+        return True
+
+    def drop(tap: Tap) -> bool:
+        tap.drop()
+        return True
+
+    for number, what in ((1, drop), (2, spring)):
+        tap.arm("client", Trap(number, 0, 0, what))
+    tap.dataReceived(BEAT * 3)
+    assert sprung == []
+    assert setting.session.heard == []
+
+
+def test_what_was_dropped_in_the_silence_is_not_said_after_it(setting: Setting) -> None:
+    tap = setting.tap
+    tap.swallow()
+    tap.write(BEAT)
+    tap.drop()
+    tap.spit_out()
+    assert setting.transport.sent == b""
+
+
 def test_a_trap_that_is_taken_away_does_not_spring(setting: Setting) -> None:
     tap = setting.tap
     sprung: list[str] = []

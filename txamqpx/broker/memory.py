@@ -191,8 +191,7 @@ class End:
     @property
     def finished(self) -> bool:
         """Whether nothing keeps this end from being closed, as it was asked to be."""
-        wants = self._producer is not None and (self._producer_waits or not self._streaming)
-        return self.disconnecting and not self.in_flight and not wants
+        return self.disconnecting and not self.in_flight
 
     def take(self) -> bytes:
         """Take what is carried at once: a piece as it is, or several that are joined, or a part of one."""
