@@ -97,6 +97,8 @@ CASES: dict[str, list[Case]] = {
         case(queue("\nq\r"), queue()),
         case(queue("q\n", passive=True), queue()),
         case(QueueBind("\nq", "amq\n.topic", "k"), queue()),
+        refused(QueuePurge("\nq"), 404, "no queue '\nq' in {v}", queue()),
+        refused(BasicGet("q\n"), 404, "no queue 'q\n' in {v}", queue()),
         case(ExchangeDelete("x\n"), exchange()),
         refused(queue("a'b", passive=True), 404, "no queue 'a'b' in {v}"),
         refused(queue("ü", passive=True), 404, "no queue 'ü' in {v}"),

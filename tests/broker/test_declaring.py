@@ -9,9 +9,11 @@ import pytest
 from tests.broker.yard import PROFILES, House
 from tests.declaring_cases import CASES
 from tests.refusals import HARD, TAKEN, Case, exchange, queue
+from tests.rights import FURNITURE, NEEDS
 from txamqpx.broker.channel import BrokerChannel
 from txamqpx.broker.declaring import DECLARING
 from txamqpx.broker.refusal import Refusal
+from txamqpx.broker.users import Permissions, User
 from txamqpx.broker.vhost import VirtualHost
 from txamqpx.spec.amqp0_9_1 import (
     BasicGet,
@@ -29,13 +31,27 @@ from txamqpx.spec.amqp0_9_1 import (
 from txamqpx.spec.base import Request
 
 
+class Guest:
+    """A session of a user who may do everything."""
+
+    user = "guest"
+
+    def __init__(self) -> None:
+        self.account = User("guest", None, everywhere=True)
+
+    def limit(self, configure: str = "", write: str = "", read: str = "") -> None:
+        """Leave the user those rights."""
+        self.account.permissions["/"] = Permissions.of(configure, write, read)
+
+
 class Asking:
     """A channel that has no connection, but a virtual host of its own."""
 
     def __init__(self, profile: str) -> None:
         self.vhost = VirtualHost("/", House(profile))
-        self.session = object()
+        self.session = Guest()
         self.last_queue = ""
+        self.demanded: list[str] = []
 
     def ask(self, request: Request[Any]) -> Any:
         """Do what a request asks."""
@@ -47,7 +63,11 @@ class Asking:
         return BrokerChannel.queue_name(self, name)  # type: ignore[arg-type]
 
     def demand(self, right: str, kind: str, name: str) -> None:
-        """Have all rights."""
+        self.demanded.append(f"{right} {kind} {name}")
+        BrokerChannel.demand(self, right, kind, name)  # type: ignore[arg-type]
+
+    def denial(self, right: str, what: str) -> Refusal:
+        return BrokerChannel.denial(self, right, what)  # type: ignore[arg-type]
 
 
 def disagreement(case: Case, profile: str) -> str | None:
@@ -112,3 +132,55 @@ def test_bindings_come_and_go() -> None:
         assert [*asking.vhost.exchanges["amq.topic"].bindings()] == []
     asking.ask(ExchangeDelete("inner"))
     assert "inner" not in asking.vhost.exchanges
+
+
+# --------------------------------------------------------------------------- rights
+
+
+@pytest.mark.parametrize(("request_", "rights"), [need for need in NEEDS if need[0].index in DECLARING])
+def test_each_right_is_asked_for_in_its_turn(request_: Request[Any], rights: list[str]) -> None:
+    asking = Asking(PROFILES[1])
+    for request in FURNITURE:
+        asking.ask(request)
+    asking.demanded.clear()
+    asking.ask(request_)
+    assert asking.demanded == rights
+
+
+def denied(asking: Asking, request: Request[Any]) -> str:
+    with pytest.raises(Refusal) as caught:
+        asking.ask(request)
+    assert caught.value.code == 403
+    return caught.value.text
+
+
+def test_to_look_takes_no_right_or_any() -> None:
+    for profile in PROFILES:
+        asking = Asking(profile)
+        asking.ask(queue("jobs"))
+        look = (queue("jobs", passive=True), exchange("amq.topic", passive=True))
+        for right in ("configure", "write", "read"):
+            asking.session.limit(**{right: ".*"})
+            for request in look:
+                asking.ask(request)
+        asking.session.limit()
+        for request in look:
+            if profile == PROFILES[0]:
+                asking.ask(request)
+            else:
+                assert "ACCESS_REFUSED - configure access to" in denied(asking, request)
+
+
+def test_to_bind_to_a_topic_exchange_may_take_a_right_to_the_key() -> None:
+    asking = Asking(PROFILES[1])
+    asking.ask(queue("jobs"))
+    asking.session.account.topics["/", "amq.topic"] = Permissions.of("", "", "^mine\\.")
+    asking.ask(QueueBind("jobs", "amq.topic", "mine.a"))
+    asking.ask(QueueBind("jobs", "amq.direct", "yours.a"))
+    for request in (
+        QueueBind("jobs", "amq.topic", "yours.a"),
+        QueueUnbind("jobs", "amq.topic", "yours.a"),
+        ExchangeBind("amq.fanout", "amq.topic", "yours.a"),
+    ):
+        told = "ACCESS_REFUSED - read access to topic 'yours.a' in exchange 'amq.topic' in vhost '/' refused"
+        assert denied(asking, request) == f"{told} for user 'guest'"

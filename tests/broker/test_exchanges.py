@@ -23,8 +23,19 @@ from txamqpx.spec.amqp0_9_1 import BasicProperties
 NEW = profile_named(PROFILES[1])
 
 
+def have(right: str, kind: str, name: str) -> None:
+    """Have all rights."""
+
+
 def declare(exchanges: Exchanges, name: str, kind: str = "direct", **features: Any) -> None:
-    given_ = {"durable": False, "auto_delete": False, "internal": False, "arguments": {}, **features}
+    given_ = {
+        "durable": False,
+        "auto_delete": False,
+        "internal": False,
+        "arguments": {},
+        "demand": have,
+        **features,
+    }
     exchanges.declare(name, kind, **given_)
 
 
@@ -92,9 +103,9 @@ def test_what_was_found_is_forgotten_with_every_change(exchanges: Exchanges) -> 
     assert exchanges.route(sent) == [jobs, spare]
     exchanges.forget(jobs)
     assert exchanges.route(sent) == [spare]
-    exchanges.delete("y", if_unused=False)
+    exchanges.delete("y", if_unused=False, demand=have)
     assert exchanges.route(sent) == []
-    exchanges.delete("x", if_unused=False)
+    exchanges.delete("x", if_unused=False, demand=have)
     assert exchanges.route(sent) == ()
 
 

@@ -22,9 +22,28 @@ def vhost() -> VirtualHost:
     return VirtualHost("/", House(PROFILES[1]))
 
 
+def have(right: str, kind: str, name: str) -> None:
+    """Have all rights."""
+
+
 def declare(vhost: VirtualHost, name: str, session: object = MINE, **features: Any) -> Queue:
-    given = {"durable": True, "exclusive": False, "auto_delete": False, "arguments": {}, **features}
+    given = {
+        "durable": True,
+        "exclusive": False,
+        "auto_delete": False,
+        "arguments": {},
+        "demand": have,
+        **features,
+    }
     return vhost.declare_queue(name, session, **given)
+
+
+def declare_fanout(
+    vhost: VirtualHost, name: str, *, auto_delete: bool = False, internal: bool = False
+) -> None:
+    vhost.exchanges.declare(
+        name, "fanout", durable=False, auto_delete=auto_delete, internal=internal, arguments={}, demand=have
+    )
 
 
 def publish(vhost: VirtualHost, key: str = "", exchange: str = "", **headers: Any) -> list[str]:
@@ -110,7 +129,9 @@ def test_a_delete_says_how_many_were_ready_and_drops_the_bindings(vhost: Virtual
 
 def test_a_queue_that_goes_with_its_last_consumer_takes_its_exchange_along(vhost: VirtualHost) -> None:
     queue = declare(vhost, "jobs", auto_delete=True)
-    vhost.exchanges.declare("x", "fanout", durable=False, auto_delete=True, internal=False, arguments={})
+    vhost.exchanges.declare(
+        "x", "fanout", durable=False, auto_delete=True, internal=False, arguments={}, demand=have
+    )
     vhost.bind_queue("jobs", MINE, "x", "", {})
     one, two = Mouth().consume(queue), Mouth().consume(queue)
     queue.remove_consumer(one)
@@ -138,7 +159,9 @@ def test_replies_go_to_their_channel(vhost: VirtualHost) -> None:
 
 def test_where_clients_cannot_publish_to_dead_letters_go(vhost: VirtualHost) -> None:
     declare(vhost, "dead")
-    vhost.exchanges.declare("inner", "fanout", durable=False, auto_delete=False, internal=True, arguments={})
+    vhost.exchanges.declare(
+        "inner", "fanout", durable=False, auto_delete=False, internal=True, arguments={}, demand=have
+    )
     vhost.bind_queue("dead", MINE, "inner", "", {})
     with pytest.raises(Refusal, match="403 ACCESS_REFUSED - cannot publish to internal exchange 'inner' in"):
         publish(vhost, exchange="inner")

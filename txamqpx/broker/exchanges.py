@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Final
 
 from txamqpx.broker.exchange import Exchange, route
@@ -14,7 +14,10 @@ from txamqpx.broker.refusal import Refusal
 from txamqpx.broker.terms import printed, type_name
 from txamqpx.broker.topics import MANY, words_of
 
-__all__ = ["Exchanges"]
+__all__ = ["Demand", "Exchanges"]
+
+Demand = Callable[[str, str, str], None]
+"""Looks whether a client has a right: which, to what sort of thing, and its name. Raises a ``Refusal``."""
 
 _RESERVED: Final = "amq."
 _ALTERNATE: Final = "alternate-exchange"
@@ -79,23 +82,28 @@ class Exchanges:
         auto_delete: bool,
         internal: bool,
         arguments: Mapping[str, Any],
+        demand: Demand,
     ) -> None:
         """Make an exchange, or find that the one that is there is the same.
 
         Raises:
-            Refusal: 403, the name is not for clients; 406, it is there in another shape, or its alternate is
-                no name; 406 or 503, there is no such type.
+            Refusal: 403, a right is missing, or the name is not for clients; 406, it is there in another
+                shape, or its alternate is no name; 406 or 503, there is no such type.
         """
         self.check_type(kind)
         self.refuse_default(name)
+        demand("configure", "exchange", name)
         exchange = self._by_name.get(name)
         if exchange is None:
             if name.startswith(_RESERVED):
                 raise Refusal(403, f"exchange name '{name}' contains reserved prefix 'amq.*'")
-            alternate = arguments.get(_ALTERNATE, "")
-            if not isinstance(alternate, str):
-                reason = f"invalid type '{type_name(alternate)}' for arg '{_ALTERNATE}'"
-                raise Refusal(406, f"{reason} in {self._called(name)}")
+            if _ALTERNATE in arguments:
+                alternate = arguments[_ALTERNATE]
+                if not isinstance(alternate, str):
+                    reason = f"invalid type '{type_name(alternate)}' for arg '{_ALTERNATE}'"
+                    raise Refusal(406, f"{reason} in {self._called(name)}")
+                demand("read", "exchange", name)
+                demand("write", "exchange", alternate)
             self._add(
                 name, kind, durable=durable, auto_delete=auto_delete, internal=internal, arguments=arguments
             )
@@ -126,15 +134,16 @@ class Exchanges:
         self._by_name[name] = Exchange(name, kind, exact_headers=self._profile.exact_headers, **features)
         self._routes.clear()
 
-    def delete(self, name: str, *, if_unused: bool) -> None:
+    def delete(self, name: str, *, if_unused: bool, demand: Demand) -> None:
         """Delete an exchange with all its bindings; there may be none.
 
         Raises:
-            Refusal: 403, it is not the clients' to delete; 406, it is in use.
+            Refusal: 403, it is not this client's to delete, or not any client's; 406, it is in use.
         """
         self.refuse_default(name)
         if name.startswith(_RESERVED):
             raise Refusal(403, f"deletion of system {self._called(name)} not allowed")
+        demand("configure", "exchange", name)
         exchange = self._by_name.get(name)
         if exchange is None:
             return

@@ -13,7 +13,7 @@ from txamqpx.broker.profile import Profile
 from txamqpx.broker.refusal import Refusal
 from txamqpx.broker.terms import are_same, shown, type_name
 
-__all__ = ["assert_equivalent", "check_arguments", "kind_of"]
+__all__ = ["assert_equivalent", "check_arguments", "dead_letter_exchange", "kind_of"]
 
 _TYPE: Final = "x-queue-type"
 _DEAD_LETTER_EXCHANGE: Final = "x-dead-letter-exchange"
@@ -36,6 +36,22 @@ def kind_of(arguments: Mapping[str, Any]) -> str:
     return kind if isinstance(kind, str) else shown(kind)
 
 
+def dead_letter_exchange(where: str, arguments: Mapping[str, Any]) -> str | None:
+    """Return where dead letters are to go, which is looked at before everything else.
+
+    Raises:
+        Refusal: 406, it is no name.
+    """
+    if _DEAD_LETTER_EXCHANGE not in arguments:
+        return None
+    exchange = arguments[_DEAD_LETTER_EXCHANGE]
+    if not isinstance(exchange, str):
+        raise Refusal(
+            406, f"invalid type '{type_name(exchange)}' for arg '{_DEAD_LETTER_EXCHANGE}' in {where}"
+        )
+    return exchange
+
+
 def check_arguments(where: str, arguments: Mapping[str, Any], profile: Profile) -> None:
     """Look whether a queue can be made with arguments.
 
@@ -47,11 +63,6 @@ def check_arguments(where: str, arguments: Mapping[str, Any], profile: Profile) 
     Raises:
         Refusal: 406, one of them is wrong, or is for queues of other types; 541, one is not allowed any more.
     """
-    exchange = arguments.get(_DEAD_LETTER_EXCHANGE, "")
-    if not isinstance(exchange, str):
-        raise Refusal(
-            406, f"invalid type '{type_name(exchange)}' for arg '{_DEAD_LETTER_EXCHANGE}' in {where}"
-        )
     own = profile.queue_arguments.get(kind_of(arguments), ())
     for name, check in _CHECKS.items():
         if name in arguments and (name in own or name == _TYPE):

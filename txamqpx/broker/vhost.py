@@ -8,10 +8,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from txamqpx.broker.dead_letter import Burials
-from txamqpx.broker.exchanges import Exchanges
+from txamqpx.broker.exchanges import Demand, Exchanges
 from txamqpx.broker.message import Message
 from txamqpx.broker.queue import Owner, Queue
-from txamqpx.broker.queue_arguments import assert_equivalent, check_arguments, kind_of
+from txamqpx.broker.queue_arguments import (
+    assert_equivalent,
+    check_arguments,
+    dead_letter_exchange,
+    kind_of,
+)
 from txamqpx.broker.quorum import QuorumQueue
 from txamqpx.broker.refusal import Refusal
 from txamqpx.broker.reply_to import Replies, ReplyTo
@@ -83,13 +88,17 @@ class VirtualHost:
         exclusive: bool,
         auto_delete: bool,
         arguments: Mapping[str, Any],
+        demand: Demand,
     ) -> Queue:
         """Return a queue, new or equivalent to the one that there is.
 
         Raises:
-            Refusal: 403, the name is not for clients; 405, the queue is another connection's; 406, it is
-                there in another shape, or there can be none of this one.
+            Refusal: 403, a right is missing, or the name is not for clients; 405, the queue is another
+                connection's; 406, it is there in another shape, or there can be none of this one.
         """
+        kind = kind_of(arguments)
+        name = self._name(name, kind)
+        demand("configure", "queue", name)
         owner = session if exclusive else None
         if name in self.queues:
             queue = self.queues[name]
@@ -97,16 +106,11 @@ class VirtualHost:
                 raise self._locked(queue)
             self._assert_equivalent(queue, durable, auto_delete, arguments)
             return queue
-        if name.startswith(_RESERVED):
-            raise Refusal(403, f"queue name '{name}' contains reserved prefix 'amq.*'")
-        kind = kind_of(arguments)
-        if not name:
-            if kind not in self.broker.profile.queue_arguments:
-                raise Refusal(406, f"unknown queue type '{kind}'")
-            if kind != "classic":
-                raise Refusal(406, f"Cannot declare a server-named queue for type rabbit_{kind}_queue")
-            name = f"amq.gen-{base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip('=')}"
         where = self._called(name)
+        letters = dead_letter_exchange(where, arguments)
+        if letters is not None:
+            demand("read", "queue", name)
+            demand("write", "exchange", letters)
         check_arguments(where, arguments, self.broker.profile)
         if kind != "classic":
             for refused, what in (
@@ -120,6 +124,18 @@ class VirtualHost:
             name, self, durable=durable, owner=owner, auto_delete=auto_delete, arguments=arguments
         )
         return queue
+
+    def _name(self, name: str, kind: str) -> str:
+        """Return the name that a client may give to a queue, or one that the broker makes."""
+        if name.startswith(_RESERVED):
+            raise Refusal(403, f"queue name '{name}' contains reserved prefix 'amq.*'")
+        if name:
+            return name
+        if kind not in self.broker.profile.queue_arguments:
+            raise Refusal(406, f"unknown queue type '{kind}'")
+        if kind != "classic":
+            raise Refusal(406, f"Cannot declare a server-named queue for type rabbit_{kind}_queue")
+        return f"amq.gen-{base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip('=')}"
 
     def _assert_equivalent(
         self, queue: Queue, durable: bool, auto_delete: bool, arguments: Mapping[str, Any]
