@@ -77,6 +77,7 @@ from txamqpx.spec.amqp0_9_1 import (
     QueueBindOk,
     QueueDeclare,
     QueueDeclareOk,
+    QueuePurge,
     TxCommit,
     TxCommitOk,
     TxRollback,
@@ -931,6 +932,26 @@ def test_a_call_that_the_text_does_not_name_is_not_to_blame(
     text = f"NOT_FOUND - no queue '{named}' in vhost '/'"
     errors = failures(core.receive_data(closed_by_peer(404, text, QueueDeclare)))
     assert type(errors["declare"]) is (NotFound if blamed else NotProcessed)
+
+
+@pytest.mark.covers("T-CH-07", "T-CH-08")
+def test_a_name_that_the_broker_took_as_it_was_is_known_again(core: Connection, channel: ChannelCore) -> None:
+    """It drops the ends of lines where something is declared, deleted or bound, and nowhere else."""
+    channel.send(QueuePurge("a\nb"), "purge")
+    text = "NOT_FOUND - no queue 'a\nb' in vhost '/'"
+    errors = failures(core.receive_data(closed_by_peer(404, text, QueuePurge)))
+    assert type(errors["purge"]) is NotFound
+
+
+@pytest.mark.covers("T-CH-07", "T-CH-08")
+@pytest.mark.parametrize(("letters", "blamed"), [("", True), ("elsewhere", False)])
+def test_the_default_exchange_is_known_by_the_name_that_the_broker_has_for_it(
+    core: Connection, channel: ChannelCore, letters: str, blamed: bool
+) -> None:
+    channel.send(QueueDeclare("jobs", arguments={"x-dead-letter-exchange": letters}), "declare")
+    text = "ACCESS_REFUSED - access to exchange 'amq.default' in vhost '/' refused for user 'guest'"
+    errors = failures(core.receive_data(closed_by_peer(403, text, QueueDeclare)))
+    assert type(errors["declare"]) is (AccessRefused if blamed else NotProcessed)
 
 
 @pytest.mark.covers("T-CON-07")

@@ -69,6 +69,9 @@ _ACK = amqp.BasicAck.index
 
 _NO_LINE_ENDS = dict.fromkeys(b"\r\n")
 
+# What RabbitMQ calls the default exchange where it speaks of rights.
+_DEFAULT_EXCHANGE = "amq.default"
+
 # RabbitMQ has the queue answer these, which may take longer than what the channel answers itself.
 _OVERTAKEN = (amqp.BasicConsume, amqp.BasicCancel)
 _CANCEL_OK = amqp.BasicCancelOk.index
@@ -519,7 +522,9 @@ def _may_be_about(error: Closed, request: Method) -> bool:
     names = [getattr(request, field) for field, kind in request.fields if kind == "shortstr"]
     arguments = getattr(request, "arguments", None) or {}  # such as where to dead-letter to
     names += [value for value in arguments.values() if isinstance(value, str)]
-    # RabbitMQ drops the ends of lines from names; and no name stands for the queue that was declared last.
+    # RabbitMQ drops the ends of lines from some names, and has one of its own for the default exchange.
+    told = {form for name in names for form in (name or _DEFAULT_EXCHANGE, name.translate(_NO_LINE_ENDS))}
+    # No name stands for the queue that was declared last.
     return getattr(request, "queue", None) == "" or any(
-        f"'{printable(name.translate(_NO_LINE_ENDS))}'" in error.reply_text for name in names if name
+        f"'{printable(name)}'" in error.reply_text for name in told if name
     )
