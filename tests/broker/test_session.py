@@ -199,7 +199,7 @@ def test_an_error_of_the_brokers_ends_one_connection(
 
 def test_properties_that_are_none_are_the_clients_fault(visitor: Visitor) -> None:
     visitor.send(1, DECLARE)
-    visitor.write(publish("q", properties=b"\x20\0\0\0\0\3\1aZ"))
+    visitor.write(publish("q", properties=b"\x80\0\x09t"))
     assert visitor.refusal() == (541, "INTERNAL_ERROR")
 
 

@@ -70,7 +70,7 @@ class Visitor:
         self.clock: Any = self.broker.clock.base
         self.transport = transport or Transport()
         self.session = Session(self.broker)
-        self.session.makeConnection(self.transport)
+        self.session.makeConnection(self.transport)  # type: ignore[no-untyped-call]
 
     def write(self, data: bytes) -> None:
         """Send bytes."""

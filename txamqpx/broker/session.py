@@ -20,7 +20,7 @@ from txamqpx.broker.reception import House, Reception
 from txamqpx.broker.refusal import Refusal
 from txamqpx.broker.users import User
 from txamqpx.broker.vhost import VirtualHost
-from txamqpx.errors import ConnectionLost
+from txamqpx.errors import ConnectionLost, DecodeError
 from txamqpx.protocol import events
 from txamqpx.protocol.rulings import Breach, Ending
 from txamqpx.protocol.serving import ServerConnection
@@ -179,6 +179,8 @@ class Session(Protocol):
                     if handle is not None:
                         try:
                             handle(event)
+                        except DecodeError:  # of properties that are none: the client's fault, not ours
+                            self._say_goodbye(541, "INTERNAL_ERROR", 0)
                         except Exception:
                             self._failed(event)
                     if self._held:
