@@ -124,6 +124,27 @@ def test_who_drops_a_message_has_failed_with_it(new: Yard) -> None:
     assert bodies(new.queues["dead"].ready) == [b"1"]
 
 
+@pytest.mark.parametrize(("profile", "purged"), [(OLD, 0), (NEW, 1)])
+def test_a_queue_that_gives_up_no_dead_letter(profile: str, purged: int) -> None:
+    yard = Yard(profile)
+    careful = {"dead_letter_strategy": "at-least-once", "overflow": "reject-publish", **DEAD}
+    queue = quorum(yard, b"0", b"1", **careful)
+    queue.reject(take(queue))
+    assert (queue.message_count, len(queue.undelivered)) == (0 + 1, 1)
+    yard.clock.advance(180)
+    assert len(queue.undelivered) == 1
+    yard.queue("dead")
+    yard.clock.advance(180)
+    assert (bodies(yard.queues["dead"].ready), len(queue.undelivered)) == ([b"0"], 0)
+    queue.reject(take(queue))
+    assert bodies(yard.queues["dead"].ready) == [b"0", b"1"]
+    del yard.queues["dead"]
+    yard.publish(queue, b"2")
+    queue.reject(take(queue))
+    assert queue.purge() == purged
+    assert len(queue.undelivered) == 1 - purged
+
+
 # --------------------------------------------------------------------------- order
 
 

@@ -241,6 +241,22 @@ async def test_a_limit_below_nothing(vhost: Vhost, channel: Channel) -> None:
             break
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_dead_letter_that_nobody_takes_is_kept(vhost: Vhost, channel: Channel) -> None:
+    """It is purged with the rest since 4.0, and out of reach before."""
+    arguments = {
+        **QUORUM,
+        "x-dead-letter-exchange": "missing",
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
+    await fill(channel, "q", [b"1", b"2"], arguments)
+    (await get(channel, "q", no_ack=False)).reject(requeue=False)
+    await until_counted(channel, "q", 1, 0)
+    purged = await channel.queue_purge("q")
+    assert purged.message_count == (2 if is_since(vhost.node, "4.0") else 1)
+
+
 # --------------------------------------------------------------------------- order
 
 

@@ -43,7 +43,8 @@ class Burials:
     """Sends the dead letters of a virtual host on their way, one after the other.
 
     One may be the death of another, and that of a third: here they wait for each other, and not in each
-    other's calls.
+    other's calls.  They also wait while this is entered, as a context manager: a message is in all queues
+    that it goes to before any of them sends a letter.
 
     Args:
         route: Finds the queues that a letter goes to; there are none if its exchange is not there.
@@ -52,24 +53,31 @@ class Burials:
     log = Logger()
 
     def __init__(self, route: Callable[[Message], Iterable[Target]]) -> None:
-        self._route = route
+        self.route = route
         self._waiting: deque[tuple[Letter, str]] = deque()
-        self._busy = False
+        self._held = 0
+
+    def __enter__(self) -> None:
+        """Let letters wait."""
+        self._held += 1
+
+    def __exit__(self, *reason: object) -> None:
+        """Send what has waited."""
+        try:
+            while self._held == 1 and self._waiting:
+                self._send(*self._waiting.popleft())
+        finally:
+            self._held -= 1
 
     def add(self, letter: Letter, reason: str) -> None:
         """Send a letter to where its exchange leads, but not round in a circle that no client is part of."""
         self._waiting.append((letter, reason))
-        if self._busy:
-            return
-        self._busy = True
-        try:
-            while self._waiting:
-                self._send(*self._waiting.popleft())
-        finally:
-            self._busy = False
+        if not self._held:
+            with self:
+                pass
 
     def _send(self, letter: Letter, reason: str) -> None:
-        for queue in self._route(letter):
+        for queue in self.route(letter):
             if reason != "rejected" and is_circle(queue.name, letter.places):
                 self.log.debug("a dead letter is dropped: it has been in {queue} before", queue=queue.name)
             else:
@@ -107,6 +115,10 @@ class Grave:
         self._now = now
         self._burials = burials
 
+    def leads_anywhere(self, message: Message) -> bool:
+        """Return whether there is a queue that a dead letter of a message would go to."""
+        return any(True for _ in self._burials.route(self._letter(message, "", 0)))
+
     def bury(self, message: Message, reason: str, attempts: int) -> None:
         """Make a dead letter of a message, and send it on its way.
 
@@ -120,13 +132,16 @@ class Grave:
     def _letter(self, message: Message, reason: str, attempts: int) -> Letter:
         profile = self._profile
         copies, blind = message.copies, message.blind
+        keys = [*message.keys]
+        for key in blind:
+            keys.remove(key)  # as Erlang takes one list from another: the first that is equal
         death = Death(
             queue=self._queue,
             reason=reason,
             count=1,
             time=int(self._now()),
             exchange=message.exchange,
-            keys=(message.routing_key, *copies),
+            keys=tuple(keys) if profile.deaths_recorded else (message.routing_key, *copies),
             ttl=message.ttl,
         )
         parts = parts_of(message.header)
@@ -140,15 +155,14 @@ class Grave:
         else:
             text = None if expiration is None else expiration[1:].decode("utf-8", "surrogateescape")
             places = told_by_headers(fields, death, text)
-        key = self._key
-        if key is not None:
+        if self._key is not None:
             copies = blind = ()
             if not profile.deaths_recorded:
                 fields.pop(b"CC", None)
         parts[HEADERS] = table(dict(sorted(fields.items())))
         letter = Letter.of(
             self._exchange,
-            message.routing_key if key is None else key,
+            message.routing_key if self._key is None else self._key,
             properties_of(parts),
             message.body,
             copies=copies,

@@ -13,6 +13,9 @@ __all__ = ["Line", "PriorityLine", "Ready", "WeighedLine"]
 
 _position = attrgetter("position")
 
+# The flag of that property, in the first octet of the flags.
+_PRIORITY = 0x08
+
 
 class Ready(Protocol):
     """A line, whatever its order."""
@@ -156,8 +159,10 @@ class PriorityLine:
         self._count = 0
 
     def _level(self, entry: Entry) -> int:
-        priority: int | None = entry.message.properties.priority
-        return self._default if priority is None else min(priority, self._highest)
+        message = entry.message
+        if not message.header[0] & _PRIORITY:  # most have none, and need not be decoded for that
+            return self._default
+        return min(message.properties.priority or 0, self._highest)
 
     def _first(self) -> Line:
         lines = self._lines

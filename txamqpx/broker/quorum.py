@@ -16,6 +16,7 @@ from txamqpx.broker.refusal import Refusal
 from txamqpx.broker.retry import Delayed, RetryPolicy
 from txamqpx.broker.tardiness import Tardiness
 from txamqpx.broker.turns import SingleActive, Turns
+from txamqpx.broker.undelivered import Undelivered, gives_none_up
 
 __all__ = ["QuorumEntry", "QuorumQueue"]
 
@@ -77,6 +78,9 @@ class QuorumQueue(Queue):
         self.delivery_limit = self._delivery_limit()
         #: What waits to be given out again.
         self.delayed = Delayed(vhost.broker.clock, self._due)
+        #: Dead letters that nobody takes.
+        self.undelivered = Undelivered(vhost.broker.clock, self._bury)
+        self._keeps_letters = gives_none_up(arguments)
         self.limit = QuorumLimit.beside(self.delayed, arguments)
         self._policy = RetryPolicy.of(arguments) if self._ways.retries_later else None
         self._tardiness: Tardiness | None = None
@@ -174,10 +178,10 @@ class QuorumQueue(Queue):
         else:
             self._admitted(entry)
 
-    def reject(self, entry: Entry) -> None:
+    def reject(self, entry: Entry, *, failed: bool = True) -> None:
         """Forget a message that somebody does not want, or make it a dead letter."""
         if entry in self.unsettled:
-            super().reject(entry)
+            super().reject(entry, failed=failed)
         else:
             self._admitted(entry)
 
@@ -245,12 +249,18 @@ class QuorumQueue(Queue):
         self._trim()
         self.dispatch()
 
-    def bury(self, entries: Iterable[Entry], reason: str) -> None:
+    def bury(self, entries: Iterable[Entry], reason: str, *, failed: bool = False) -> None:
         """Make dead letters of messages that were dropped, as they came."""
-        entries = list(entries)
         for entry in entries:
             entry.message = cast(QuorumEntry, entry).origin
-        super().bury(entries, reason)
+            cast(QuorumEntry, entry).failures += failed
+            self._bury(entry, reason)
+
+    def _bury(self, entry: Entry, reason: str) -> None:
+        if self._keeps_letters and self.grave is not None and not self.grave.leads_anywhere(entry.message):
+            self.undelivered.add(entry, reason)
+        else:
+            super().bury([entry], reason)
 
     def attempts(self, entry: Entry) -> int:
         """Return how many attempts at a message have failed."""
@@ -260,6 +270,9 @@ class QuorumQueue(Queue):
         """Drop what is ready, and what waits to be given out again; return how many that were."""
         count = super().purge() + len(self.delayed)
         self.delayed.clear()
+        if self._ways.purges_letters:
+            count += len(self.undelivered)
+            self.undelivered.clear()
         return count
 
     # ----------------------------------------------------------------------- too late
@@ -346,6 +359,7 @@ class QuorumQueue(Queue):
     def delete(self) -> None:
         """Drop everything, and tell the consumers."""
         self.delayed.clear()
+        self.undelivered.clear()
         if self._tardiness is not None:
             self._tardiness.stop()
         super().delete()

@@ -32,5 +32,7 @@ class QuorumWays:
     tells_returns: bool
     #: Whether who fetches a message hears that nobody has failed yet.
     tells_no_failures: bool
+    #: Whether a purge takes dead letters, too, that nobody has taken.
+    purges_letters: bool
     #: How a refusal calls such queues.
     called: str
