@@ -144,3 +144,8 @@ def test_it_is_said_that_nothing_was_published_and_what_was_forgotten() -> None:
     assert lines[2] == "published were, the last ones of 20:"
     assert len(lines) == 3 + 10 + 1
     assert lines[-1] == "5 older messages are forgotten, and may have been among them"
+
+
+def test_the_nearest_is_looked_for_among_the_last() -> None:
+    past = history(message("wanted!"), *(message(f"other {number}") for number in range(500)))
+    assert "the nearest is exchange='orders', routing_key='other" in complaint(past, routing_key="wanted")[1]

@@ -23,6 +23,9 @@ MOST_BYTES = 16 * 1024 * 1024
 _SHOWN = 10
 _LONGEST_BODY = 80
 
+# Among so many of the last ones the nearest is looked for, which takes a tenth of a millisecond each.
+_COMPARED = 500
+
 #: Says whether a message is taken, by its session and by whether it will be confirmed.
 Gate = Callable[[Message, object, bool], bool]
 
@@ -150,7 +153,7 @@ class History:
         ]
         others = list(self)
         if not found and others:
-            nearest = min(others, key=lambda message: _distance(message, wanted))
+            nearest = min(others[-_COMPARED:], key=lambda message: _distance(message, wanted))
             lacking = "; ".join(
                 f"its {name} is {have!r}" for name, (have, _) in sorted(_lacking(nearest, wanted).items())
             )
