@@ -21,9 +21,9 @@ demo: $(VENV)/.installed ## publish to a broker in the process, consume, and pri
 
 test: lint types spec system ## everything that CI checks
 	@mkdir -p $(dir $(LOG))
-	$(BIN)/coverage run -m pytest tests/integration --broker embedded-3.10 2>&1 | tee $(LOG)
-	$(BIN)/coverage run -a -m pytest tests/integration --broker embedded-4.3 2>&1 | tee -a $(LOG)
-	$(BIN)/coverage run -a -m pytest 2>&1 | tee -a $(LOG)
+	$(BIN)/python -m pytest -n 2 tests/integration --broker embedded-3.10 2>&1 | tee $(LOG)
+	$(BIN)/python -m pytest -n 2 tests/integration --broker embedded-4.3 2>&1 | tee -a $(LOG)
+	$(BIN)/coverage run -m pytest 2>&1 | tee -a $(LOG)
 	$(BIN)/coverage report
 	$(BIN)/coverage report --fail-under=100 --include='txamqpx/protocol/*,txamqpx/spec/*'
 
@@ -44,8 +44,8 @@ conformance: $(VENV)/.developed ## docs/conformance.md from the tests' marks and
 	$(BIN)/python -m tests.conformance
 
 test-embedded: $(VENV)/.developed ## the integration tests on the embedded broker, as both releases
-	$(BIN)/python -m pytest tests/integration --broker embedded-3.10
-	$(BIN)/python -m pytest tests/integration --broker embedded-4.3
+	$(BIN)/python -m pytest -n 2 tests/integration --broker embedded-3.10
+	$(BIN)/python -m pytest -n 2 tests/integration --broker embedded-4.3
 
 test-rabbitmq43: $(VENV)/.developed ## the integration tests on RabbitMQ 4.3, made in a cache folder
 	@.ci/system debootstrap
