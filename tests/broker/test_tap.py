@@ -259,6 +259,16 @@ def test_a_connection_is_dropped(setting: Setting) -> None:
     assert setting.session.clock.getDelayedCalls() == []
 
 
+def test_a_session_that_fails_at_its_end_is_forgotten_all_the_same(setting: Setting) -> None:
+    def fail(reason: Failure) -> None:
+        raise ZeroDivisionError
+
+    setattr(setting.session, "connectionLost", fail)  # noqa: B010  # what a type checker does not allow
+    with pytest.raises(ZeroDivisionError):
+        setting.tap.connectionLost(Failure(ConnectionDone()))
+    assert setting.happened == ["made", "closed"]
+
+
 def test_a_client_that_does_not_read_its_last_words_is_not_waited_for(setting: Setting) -> None:
     setting.tap.drop()
     setting.turn(1)

@@ -126,8 +126,10 @@ class Tap(Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-        self._end(reason)
-        self._closed(self)
+        try:
+            self._end(reason)
+        finally:
+            self._closed(self)
 
     def _end(self, reason: Failure) -> None:
         if not self._over:
