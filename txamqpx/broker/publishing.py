@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from txamqpx.broker.accepting import accept
-from txamqpx.broker.fields import parts_of, properties_of, short_text
+from txamqpx.broker.fields import Parts, parts_of, properties_of, short_text
 from txamqpx.broker.message import Message
 from txamqpx.broker.refusal import Refusal
 from txamqpx.broker.reply_to import NAME, ReplyTo
 from txamqpx.broker.roles import Channel
+from txamqpx.errors import DecodeError
 from txamqpx.protocol.frames import END, METHOD
 from txamqpx.spec import amqp0_9_1 as amqp
 from txamqpx.spec.base import Method
@@ -74,6 +75,8 @@ class Publishing:
         self._granted: set[str] = set()
         # The last header in which there was nothing to look at, and most messages have the same.
         self._plain = b"\0\0"
+        # The flags in the first octet of a header that are for us to look at.
+        self._looked_at = (_REPLY_TO | (_DELIVERY_MODE if self._profile.known_delivery_modes else 0)) >> 8
         # Up to where publishes are confirmed, and what waits to be.
         self._confirmed = 0
         self._refused: list[int] = []
@@ -132,9 +135,13 @@ class Publishing:
         if message.flags and not self._is_routed(destinations):
             method = amqp.BasicReturn(312, "NO_ROUTE", message.exchange, message.routing_key)
             self._channel.core.send_content(method, message.properties, message.body)
+        if len(destinations) == 1:
+            destination = destinations[0]
+            return not destination.deleted and destination.publish(message)
         taken = True
-        for destination in destinations:
-            taken &= not destination.deleted and destination.publish(message)
+        with self._vhost.burials:
+            for destination in destinations:
+                taken &= not destination.deleted and destination.publish(message)
         return taken
 
     def _is_routed(self, destinations: Sequence[Destination]) -> bool:
@@ -148,20 +155,25 @@ class Publishing:
         """Return a message as it is kept, whose properties are not those of the one before.
 
         Raises:
-            Refusal: 406, there is something wrong with them.
-            DecodeError: They are none.
+            Refusal: 406, there is something wrong with them; 541, they are none.
         """
-        header = message.header
-        parts = parts_of(header)
+        header, profile = message.header, self._profile
+        parts: Parts = {}
+        if len(header) > 1 and (header[0] & self._looked_at or header[1] & _USER_ID):
+            try:
+                parts = parts_of(header)
+            except DecodeError:
+                raise Refusal(541, "") from None
         if parts.get(_REPLY_TO) == _REPLY_TO_HERE:
             parts[_REPLY_TO] = short_text(self._channel.replies.address)
             message.header = properties_of(parts)
-        if not self._profile.user_id_last:
+        if not profile.user_id_last:
             self._check_user(parts)
-        accepted = accept(message, self._profile)
-        if self._profile.known_delivery_modes and parts.get(_DELIVERY_MODE, b"\1") not in (b"\1", b"\2"):
-            raise Refusal(406, f"invalid message: {{delivery_mode_unknown,{parts[_DELIVERY_MODE][0]}}}")
-        if self._profile.user_id_last:
+        accepted = accept(message, profile)
+        mode = parts.get(_DELIVERY_MODE, b"\1")
+        if profile.known_delivery_modes and mode not in (b"\1", b"\2"):
+            raise Refusal(406, f"invalid message: {{delivery_mode_unknown,{mode[0]}}}")
+        if profile.user_id_last:
             self._check_user(parts)
         if accepted is message and message.header is header:
             self._plain = header
