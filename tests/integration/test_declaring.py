@@ -26,7 +26,7 @@ from tests.integration.support import (
 from tests.queue_cases import LOCKED
 from tests.refusals import HARD, TAKEN, Case
 from txamqpx.channel import Channel
-from txamqpx.errors import Closed, NotFound, PreconditionFailed, ResourceLocked, printable
+from txamqpx.errors import AccessRefused, Closed, NotFound, PreconditionFailed, ResourceLocked, printable
 from txamqpx.message import Confirmed
 from txamqpx.spec.amqp0_9_1 import (
     BasicGet,
@@ -72,6 +72,8 @@ async def disagreement(case: Case, connect: Connector, *, is_old: bool) -> str |
                 result.reply_text,
             )
     if protocol.is_open:
+        # An exclusive queue is still there for a while when its connection is not.
+        await (await another(channel)).queue_delete("q")
         await protocol.close()
     return None if found == wanted else f"{case.before} {case.request}:\n  {found}\n  {wanted}"
 
@@ -166,6 +168,10 @@ async def test_names_that_the_broker_makes_differ(channel: Channel) -> None:
     assert len(names) == 3
     for name in names:
         assert re.fullmatch(r"amq\.gen-[A-Za-z0-9_-]{22}", name)
+        await channel.queue_declare(name, passive=True)
+        again = (await another(channel)).queue_declare(name, exclusive=True)
+        error = await failure_of(again, AccessRefused)
+        assert "contains reserved prefix" in error.reply_text
 
 
 # --------------------------------------------------------------------------- conditions of a delete
