@@ -24,8 +24,9 @@ class Administration:
     sessions: set[Session]
 
     def __init__(self) -> None:
-        self._sources: dict[str, None] = {}
-        self._alarm = ""
+        #: Why nobody may publish, in RabbitMQ's words; empty: everybody may.
+        self.alarm = ""
+        self._sources: set[str] = set()
 
     # ----------------------------------------------------------------------- users
 
@@ -140,24 +141,22 @@ class Administration:
 
     # ----------------------------------------------------------------------- alarms
 
-    @property
-    def alarm(self) -> str:
-        """Why nobody may publish, in RabbitMQ's words; empty: everybody may."""
-        return self._alarm
-
     def set_alarm(self, source: str = "memory") -> None:
         """Block each connection that publishes, from its next publish on.
 
         Args:
             source: What is low: ``"memory"`` or ``"disk"``.
         """
-        self._sources[source] = None
-        self._alarm = f"low on {' & '.join(sorted(self._sources))}"
+        self._sources.add(source)
+        self._say_what_is_low()
 
     def clear_alarm(self, source: str = "memory") -> None:
         """Let everybody publish again, if this was the only alarm."""
-        self._sources.pop(source, None)
-        self._alarm = f"low on {' & '.join(sorted(self._sources))}" if self._sources else ""
+        self._sources.discard(source)
+        self._say_what_is_low()
         if not self._sources:
             for session in list(self.sessions):
                 session.unblock()
+
+    def _say_what_is_low(self) -> None:
+        self.alarm = f"low on {' & '.join(sorted(self._sources))}" if self._sources else ""

@@ -425,25 +425,15 @@ def _discard(channel: ChannelCore, data: bytes, offset: int, end: int) -> int:
     return end + 1
 
 
-class _Serving(dict[int, Handler]):
-    """Everything but what comes by the thousand is the broker's to decide."""
-
-    def get(self, index: int, default: Any = None) -> Handler:
-        return super().get(index, _request)
-
-
-class _Leaving(dict[int, Handler]):
-    """When either side has said that it closes a channel, the rest is discarded."""
-
-    def get(self, index: int, default: Any = None) -> Handler:
-        return super().get(index, _discard)
-
-
-_SERVING = _Serving(
-    {
-        amqp.BasicPublish.index: BROKER_HANDLERS[amqp.BasicPublish.index],
-        amqp.BasicAck.index: BROKER_HANDLERS[amqp.BasicAck.index],
-        amqp.BasicCancelOk.index: BROKER_HANDLERS[amqp.BasicCancelOk.index],
-    }
-)
-_LEAVING = _Leaving({amqp.ChannelClose.index: _close_again, amqp.ChannelCloseOk.index: _close_ok})
+# Nearly everything is the broker's to decide, but for what comes by the thousand.
+_SERVING: Mapping[int, Handler] = {
+    **dict.fromkeys((method.index for method in amqp.METHODS), _request),
+    amqp.BasicPublish.index: BROKER_HANDLERS[amqp.BasicPublish.index],
+    amqp.BasicAck.index: BROKER_HANDLERS[amqp.BasicAck.index],
+}
+# When either side has said that it closes a channel, the rest is discarded.
+_LEAVING: Mapping[int, Handler] = {
+    **dict.fromkeys((method.index for method in amqp.METHODS), _discard),
+    amqp.ChannelClose.index: _close_again,
+    amqp.ChannelCloseOk.index: _close_ok,
+}
