@@ -331,14 +331,14 @@ def test_when_the_successor_begins(profile: str) -> None:
 def test_what_ends_together_is_not_given_to_each_other() -> None:
     floor = Floor()
     floor.declare(single_active_consumer=True)
-    floor.feed(b"0")
+    floor.feed(b"0", b"1")
     other = floor.channel()
-    gone = [floor.consume(0, other) for _ in range(2)]
+    gone = [floor.consume(1, other) for _ in range(2)]
     heir = floor.consume()
     floor.do(other.close())
     floor.settle()
     assert [len(got) for got in gone] == [1, 0]
-    assert [(one.body, one.redelivered) for one in heir] == [(b"0", True)]
+    assert sorted((one.body, one.redelivered) for one in heir) == [(b"0", True), (b"1", False)]
 
 
 # --------------------------------------------------------------------------- again
@@ -403,3 +403,16 @@ def test_a_slow_consumer_of_a_quorum_queue() -> None:
     code, text, closed = floor.reason(ended.value, channel)
     assert (code, closed) == (406, "channel")
     assert "on channel 1 timed out. Timeout value used: -1 ms." in text
+
+
+def test_who_fetches_from_a_quorum_queue_and_settles_nothing() -> None:
+    floor = Floor(consumer_timeout=60)
+    floor.declare(queue_type="quorum")
+    floor.feed(b"0")
+    channel = floor.channel()
+    assert floor.do(channel.basic_get("q")) is not None
+    ended = floor.watch(channel.when_closed())
+    floor.broker.advance(60)
+    floor.settle()
+    assert floor.reason(ended.value, channel)[0] == 406
+    assert floor.broker.queue("q").ready == 1
