@@ -110,6 +110,17 @@ def test_one_death_after_the_other_and_not_one_in_the_other() -> None:
     assert len(take(last).message.deaths) == 250
 
 
+def test_letters_wait_until_their_message_is_everywhere() -> None:
+    yard = Yard()
+    grounds = dead(yard)
+    none = yard.queue("none", **grave(max_length=0))
+    with yard.burials:
+        with yard.burials:
+            yard.publish(none, b"first")
+        yard.publish(grounds, b"second")
+    assert bodies(grounds.ready) == [b"second", b"first"]
+
+
 def test_a_death_in_the_way_of_another_does_not_end_the_burials() -> None:
     class Broken(Yard):
         def _route(self, letter: Message) -> list[Queue]:

@@ -275,6 +275,14 @@ def test_a_letter_that_failed_before_was_delivered_unless_somebody_waits(yard: Y
     assert [entry.redelivered for entry in mouth.got] == [True, False]
 
 
+def test_what_nobody_failed_with_was_not_delivered(yard: Yard) -> None:
+    jobs = yard.queue("jobs", **DEAD)
+    fill(yard, jobs, b"a")
+    jobs.reject(take(jobs), failed=False)
+    (letter,) = yard.queues["dead"].ready
+    assert (letter.redelivered, letter.message.attempts) == (False, 0)
+
+
 def test_a_queue_may_end_with_its_last_consumer(yard: Yard) -> None:
     jobs, mouth = yard.queue("jobs", auto_delete=True), Mouth()
     consumers = [mouth.consume(jobs) for _ in range(2)]

@@ -102,6 +102,7 @@ class Sorted:
         chosen = chosen_of(self.held, bits)
         self.held = [message for message in self.held if message not in chosen]
         self.credit += len(self.of_consumer & set(chosen))
+        self.of_consumer -= set(chosen)
         if how == "requeue":
             self.ready += chosen
         elif how == "reject":

@@ -218,7 +218,7 @@ async def test_the_other_headers_are_left_as_they_are(publisher: Channel) -> Non
 
 @pytest_twisted.ensureDeferred
 async def test_was_it_delivered_before(vhost: Vhost, publisher: Channel) -> None:
-    """In another queue it was not; but since 4.3 a refusal goes with the message, unless somebody waits."""
+    """In another queue it was not; but since 4.3 a reject goes with the message, unless somebody waits."""
     await publisher.queue_declare("dead", durable=True)
     await queue(publisher, "jobs", "dead")
     await queue(publisher, "wait", "dead", message_ttl=SHORT)
@@ -233,12 +233,15 @@ async def test_was_it_delivered_before(vhost: Vhost, publisher: Channel) -> None
     await send(publisher, "jobs", b"given back, then old", expiration="200")
     (await held(publisher, "jobs")).nack()
     redelivered.append((await held(publisher, "dead")).redelivered)
+    await send(publisher, "jobs", b"not even tried")
+    (await held(publisher, "jobs")).nack(requeue=False)
+    redelivered.append((await held(publisher, "dead")).redelivered)
     waiting = await watched(publisher)
     await send(publisher, "jobs", b"refused, and somebody waits")
     await refused(publisher, "jobs")
     redelivered.append((await waiting.take())[0].redelivered)
     new = is_since(vhost.node, "4.3")
-    assert redelivered == [new, new, False, False]
+    assert redelivered == [new, new, False, False, False]
 
 
 # --------------------------------------------------------------------------- more than one death

@@ -104,7 +104,7 @@ class Consuming:
         channel, tag = self.channel, method.consumer_tag
         if tag in self.consumers:
             raise Refusal(530, f"attempt to reuse consumer tag '{tag}'")
-        queue = channel.vhost.queue(channel.queue_name(method.queue), channel.session)
+        queue = _readable(channel, method.queue)
         arguments = method.arguments or {}
         check(queue, arguments)
         queue.admit(exclusive=method.exclusive, limited=bool(self.unsettled.limit))
@@ -225,27 +225,30 @@ def _cancel_ok(channel: Consumes, method: amqp.BasicCancelOk) -> None:
     channel.consuming.cancel(method.consumer_tag)
 
 
+def _readable(channel: Channel, name: str) -> Queue:
+    """Return a queue that messages may be taken from."""
+    name = channel.queue_name(name)
+    channel.demand("read", "queue", name)
+    return channel.vhost.queue(name, channel.session)
+
+
 def _get(channel: Consumes, method: amqp.BasicGet) -> Method | None:
-    queue = channel.vhost.queue(channel.queue_name(method.queue), channel.session)
+    queue = _readable(channel, method.queue)
     return channel.consuming.get(queue, no_ack=method.no_ack)
 
 
 def _nack(channel: Consumes, method: amqp.BasicNack) -> None:
     unsettled = channel.consuming.unsettled
     entries = unsettled.take(method.delivery_tag, method.multiple)
-    if method.requeue:
-        unsettled.put_back(entries, failed=channel.vhost.broker.profile.nack_fails)
-    else:
-        unsettled.discard(entries)
+    settle = unsettled.put_back if method.requeue else unsettled.discard
+    settle(entries, failed=channel.vhost.broker.profile.nack_fails)
 
 
 def _reject(channel: Consumes, method: amqp.BasicReject) -> None:
     unsettled = channel.consuming.unsettled
     entries = unsettled.take(method.delivery_tag, False)
-    if method.requeue:
-        unsettled.put_back(entries, failed=True)
-    else:
-        unsettled.discard(entries)
+    settle = unsettled.put_back if method.requeue else unsettled.discard
+    settle(entries, failed=True)
 
 
 def _recover_async(channel: Consumes, method: amqp.BasicRecoverAsync) -> None:

@@ -133,7 +133,7 @@ class Keeper(Protocol):
     def ack(self, entry: Entry) -> None:
         """Forget a message that was given out."""
 
-    def reject(self, entry: Entry) -> None:
+    def reject(self, entry: Entry, *, failed: bool = True) -> None:
         """Forget a message that somebody does not want, or make it a dead letter."""
 
     def requeue(self, entries: Iterable[Entry], *, failed: bool, gone: bool = False) -> None:

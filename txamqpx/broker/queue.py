@@ -198,11 +198,16 @@ class Queue:
         """Forget a message that was given out."""
         self.unsettled.pop(entry, None)
 
-    def reject(self, entry: Entry) -> None:
-        """Forget a message that somebody does not want, or make it a dead letter."""
+    def reject(self, entry: Entry, *, failed: bool = True) -> None:
+        """Forget a message that somebody does not want, or make it a dead letter.
+
+        Args:
+            entry: One that was given out.
+            failed: Whether somebody failed to deal with it, of which a dead letter knows.
+        """
         if entry in self.unsettled:
             del self.unsettled[entry]
-            self.bury([entry], "rejected")
+            self.bury([entry], "rejected", failed=failed)
 
     def fetched(self, entry: Entry, receiver: Receiver) -> None:
         """Note whose channel has fetched a message, and not got it by a consumer."""
@@ -224,11 +229,11 @@ class Queue:
         self._trim()
         self.dispatch()
 
-    def bury(self, entries: Iterable[Entry], reason: str) -> None:
+    def bury(self, entries: Iterable[Entry], reason: str, *, failed: bool = False) -> None:
         """Make dead letters of messages that were dropped, if this queue has any."""
         if self.grave is not None:
             for entry in entries:
-                self.grave.bury(entry.message, reason, self.attempts(entry) + (reason == "rejected"))
+                self.grave.bury(entry.message, reason, self.attempts(entry) + failed)
 
     def attempts(self, entry: Entry) -> int:
         """Return how many attempts at a message have failed, of which a classic queue counts none."""

@@ -64,7 +64,7 @@ class Transaction:
         Raises:
             Refusal: 406, a tag is unknown.
         """
-        settle = self._nack_requeue if method.requeue else self._discard
+        settle = self._nack_requeue if method.requeue else self._nack_discard
         self._take(settle, method.delivery_tag, method.multiple)
 
     def reject(self, method: amqp.BasicReject) -> None:
@@ -73,7 +73,8 @@ class Transaction:
         Raises:
             Refusal: 406, the tag is unknown.
         """
-        self._take(self._reject_requeue if method.requeue else self._discard, method.delivery_tag, False)
+        settle = self._reject_requeue if method.requeue else self._reject_discard
+        self._take(settle, method.delivery_tag, False)
 
     def _take(self, settle: Settle, tag: int, multiple: bool) -> None:
         unsettled = self._channel.consuming.unsettled
@@ -142,8 +143,14 @@ class Transaction:
     def _requeue(self, tags: Sequence[int], *, failed: bool) -> None:
         self._channel.consuming.unsettled.put_back(self._entries(tags), failed=failed)
 
-    def _discard(self, tags: Sequence[int]) -> None:
-        self._channel.consuming.unsettled.discard(self._entries(tags))
+    def _nack_discard(self, tags: Sequence[int]) -> None:
+        self._discard(tags, failed=self._profile.nack_fails)
+
+    def _reject_discard(self, tags: Sequence[int]) -> None:
+        self._discard(tags, failed=True)
+
+    def _discard(self, tags: Sequence[int], *, failed: bool) -> None:
+        self._channel.consuming.unsettled.discard(self._entries(tags), failed=failed)
 
     def _entries(self, tags: Sequence[int]) -> list[Entry]:
         held = self._channel.consuming.unsettled.held

@@ -142,11 +142,16 @@ class Unsettled:
             return entries
         return [held.pop(one) for one in list(takewhile(tag.__ge__, held))]
 
-    def discard(self, entries: Iterable[Entry]) -> None:
-        """Let queues drop messages, or make dead letters of them."""
+    def discard(self, entries: Iterable[Entry], *, failed: bool) -> None:
+        """Let queues drop messages, or make dead letters of them.
+
+        Args:
+            entries: What was taken out of here.
+            failed: As in ``put_back``.
+        """
         for queue, mine in self._by_queue(entries).items():
             for entry in mine:
-                queue.reject(entry)
+                queue.reject(entry, failed=failed)
             queue.dispatch()
         self._resume()
 
