@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from tests.broker.visitor import GREETING, UNDERSTANDS, Visitor, methods, publish
@@ -201,6 +203,26 @@ def test_properties_that_are_none_are_the_clients_fault(visitor: Visitor) -> Non
     visitor.send(1, DECLARE)
     visitor.write(publish("q", properties=b"\x80\0\x09t"))
     assert visitor.refusal() == (541, "INTERNAL_ERROR")
+
+
+PAYLOADS = st.binary(max_size=20) | st.sampled_from([one().encode() for one in amqp.METHODS])
+FRAMES = st.builds(frame, st.integers(0, 9), st.integers(0, 3), PAYLOADS) | st.binary(max_size=10)
+
+
+@settings(max_examples=50)
+@given(st.lists(FRAMES, max_size=8), st.integers(1, 40))
+def test_rubbish_ends_one_connection_and_harms_no_other(frames: list[bytes], size: int) -> None:
+    """However it is cut; and what is raised by it would be logged, and fail this test."""
+    visitor = Visitor().open(1)
+    neighbour = Visitor(visitor.broker).open(1)
+    data = b"".join(frames)
+    for start in range(0, len(data), size):
+        visitor.write(data[start : start + size])
+    neighbour.send(1, DECLARE)
+    assert neighbour.names() == ["queue.declare-ok"]
+    visitor.leave()
+    neighbour.leave()
+    assert visitor.clock.getDelayedCalls() == []
 
 
 # --------------------------------------------------------------------------- alarms
