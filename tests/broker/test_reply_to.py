@@ -57,6 +57,16 @@ def test_nobody_any_more() -> None:
         there.check(address.name)
 
 
+def test_an_address_that_was_tampered_with() -> None:
+    """What base64 would leave out makes it another one."""
+    there = replies(NEW)
+    address = there.open(lambda reply: pytest.fail("it is for somebody else"))
+    spoilt = address.name.replace(PREFIX, f"{PREFIX}!")
+    assert there.find(spoilt) is None
+    with pytest.raises(Refusal):
+        there.declared(spoilt)
+
+
 @pytest.mark.parametrize(
     "name", ["jobs", NAME, PREFIX, f"{PREFIX}x", f"{PREFIX}a.b", f"{PREFIX}!.b", STRANGER]
 )

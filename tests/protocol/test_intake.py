@@ -230,6 +230,7 @@ METHOD_ONLY = methods(1, amqp.BasicPublish("", "key"))
         METHOD_ONLY + header_frame(1, 60, b"\0\0", 1) + frame(BODY, 1, b"") * 20,
         METHOD_ONLY + header_frame(1, 60, b"\0\0", 200_000),
         METHOD_ONLY + header_frame(1, 60, b"\0\0", 1)[:-1] + b"\0",
+        publish(b"x")[:-1] + b"\0",
         header_frame(1, 60, b"\0\0", 1),
         frame(BODY, 1, b"x"),
     ],
