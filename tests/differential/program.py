@@ -14,9 +14,9 @@ from txamqpx.spec.base import Method
 CONNECTIONS = 2
 CHANNELS = 2
 
-QUEUES = ("q0", "q1", "q2", "")
-EXCHANGES = ("e0", "e1", "amq.direct", "amq.topic", "amq.fanout", "amq.headers", "")
-KEYS = ("k", "a.b", "q0", "q1", "")
+QUEUES = ("q0", "q1", "q2") * 8 + ("", "missing")
+EXCHANGES = ("e0", "e1", "") * 6 + ("amq.direct", "amq.topic", "amq.fanout", "amq.headers", "missing")
+KEYS = ("k", "a.b", "q0", "q1", "q2", "q0", "q1", "")
 PATTERNS = ("k", "a.*", "#", "*.b", "a.#", "")
 NOTHING = amqp.BasicProperties()
 TAGS = ("t0", "t1", "t2")
@@ -58,7 +58,7 @@ Step = Say | Settle | Drop
 def program(seed: int, length: int) -> list[Step]:
     """Return a program; the same seed gives the same one."""
     random = Random(seed)
-    steps: list[Step] = []
+    steps = _beginning(random)
     for number in range(length):
         makers, weights = zip(*_MAKERS.items(), strict=True)
         maker: Callable[[Random, int], Any] = random.choices(makers, weights)[0]
@@ -69,6 +69,55 @@ def program(seed: int, length: int) -> list[Step]:
             method, *content = made if isinstance(made, tuple) else (made,)
             steps.append(Say(random.randrange(CONNECTIONS), random.randint(1, CHANNELS), method, *content))
     return steps
+
+
+def _beginning(random: Random) -> list[Step]:
+    """Make a world in which something can happen."""
+    steps: list[Step] = []
+    for name in ("e0", "e1"):
+        kind = random.choice(("direct", "fanout", "topic", "headers"))
+        steps.append(Say(0, 1, amqp.ExchangeDeclare(name, kind, durable=True)))
+    for name in ("q0", "q1", "q2"):
+        steps.append(Say(0, 1, amqp.QueueDeclare(name, durable=True, arguments=_sensible(random))))
+        for _ in range(random.randrange(3)):
+            key = random.choice(PATTERNS)
+            steps.append(Say(0, 1, amqp.QueueBind(name, random.choice(("e0", "e1")), key)))
+    for connection in range(CONNECTIONS):
+        for channel in range(1, CHANNELS + 1):
+            if _chance(random, 0.5):
+                steps.append(Say(connection, channel, amqp.ConfirmSelect()))
+            if _chance(random, 0.5):
+                steps.append(Say(connection, channel, amqp.BasicQos(0, random.choice((1, 2, 3, 10)))))
+            if _chance(random, 0.4):
+                steps.append(Say(connection, channel, amqp.BasicConsume(random.choice(QUEUES), "t0")))
+    return steps
+
+
+def _sensible(random: Random) -> dict[str, Any]:
+    """Return arguments that a queue can have."""
+    arguments: dict[str, Any] = {}
+    if _chance(random, 0.4):
+        arguments["x-max-length"] = random.choice((1, 2, 3))
+        if _chance(random, 0.6):
+            arguments["x-overflow"] = random.choice(("drop-head", "reject-publish", "reject-publish-dlx"))
+    if _chance(random, 0.5):
+        arguments["x-dead-letter-exchange"] = random.choice(("", "e0", "e1", "amq.fanout", "nowhere"))
+        if _chance(random, 0.6):
+            arguments["x-dead-letter-routing-key"] = random.choice(("q0", "q1", "q2", "k", "dead"))
+    if _chance(random, 0.15):
+        arguments["x-message-ttl"] = random.choice((0, 10_000_000))
+    if _chance(random, 0.2):
+        arguments["x-max-priority"] = random.choice((1, 3, 10))
+    if _chance(random, 0.15):
+        arguments["x-single-active-consumer"] = True
+    if _chance(random, 0.25):
+        arguments["x-queue-type"] = "quorum"
+        arguments.pop("x-max-priority", None)
+        if arguments.get("x-overflow") == "reject-publish-dlx":
+            del arguments["x-overflow"]
+        if _chance(random, 0.5):
+            arguments["x-delivery-limit"] = random.choice((0, 1, 2))
+    return arguments
 
 
 def _chance(random: Random, probability: float) -> bool:
@@ -101,7 +150,7 @@ _QUEUE_ARGUMENTS: Mapping[str, Sequence[Any]] = {
     "x-dead-letter-routing-key": ("q1", "k", "dead"),
     "x-max-priority": (1, 3, 10, 0, 256),
     "x-single-active-consumer": (True, False),
-    "x-queue-type": ("classic", "unheard"),
+    "x-queue-type": ("classic", "quorum", "quorum", "unheard"),
     "x-something": (1,),
 }
 
@@ -174,14 +223,16 @@ def _publish(random: Random, number: int) -> tuple[Any, ...]:
         fields["headers"] = random.choice(({"CC": "q1"}, {"BCC": ["q0"]}, {"CC": ["k"], "BCC": ["q2"]}))
     if _chance(random, 0.2):
         fields["priority"] = random.randrange(6)
-    if _chance(random, 0.08):
-        fields["expiration"] = random.choice(("0", "10000000", "soon", "-1", ""))
+    expiration = random.choice(("0", "10000000", "soon", "-1", "")) if _chance(random, 0.08) else None
     if _chance(random, 0.2):
         fields["delivery_mode"] = random.choice((1, 2))
     if _chance(random, 0.03):
         fields["user_id"] = random.choice(("guest", "somebody"))
     method = amqp.BasicPublish(random.choice(EXCHANGES), random.choice(KEYS), _chance(random, 0.3))
-    return method, b"%d" % number, amqp.BasicProperties(**fields)
+    properties = amqp.BasicProperties(**fields)
+    if expiration is not None:
+        properties._values["expiration"] = expiration  # the class itself would not have it
+    return method, b"%d" % number, properties
 
 
 def _get(random: Random, number: int) -> Method:
@@ -237,22 +288,22 @@ def _drop(random: Random, number: int) -> Drop:
 
 
 _MAKERS: Mapping[Callable[[Random, int], Any], float] = {
-    _declare_queue: 12,
-    _delete_queue: 2,
-    _purge: 1,
-    _declare_exchange: 4,
-    _delete_exchange: 1,
-    _bind: 8,
-    _unbind: 2,
+    _declare_queue: 3,
+    _delete_queue: 1,
+    _purge: 0.5,
+    _declare_exchange: 2,
+    _delete_exchange: 0.5,
+    _bind: 4,
+    _unbind: 1,
     _bind_exchange: 2,
-    _publish: 30,
+    _publish: 35,
     _get: 8,
-    _consume: 9,
+    _consume: 6,
     _cancel: 3,
-    _qos: 3,
-    _settle: 18,
+    _qos: 2,
+    _settle: 25,
     _mode: 1,
-    _confirm: 2,
-    _close: 1.5,
-    _drop: 0.7,
+    _confirm: 1,
+    _close: 1,
+    _drop: 0.5,
 }

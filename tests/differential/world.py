@@ -156,11 +156,18 @@ class World:
             line.send(step.channel, step.method, step.body, step.properties)
         else:
             self._settle(line, step)
-        said: list[str] = []
-        for number in range(CONNECTIONS):
-            if number in self._lines and self._lines[number].open:
-                said += self._write_down(number, self._lines[number].hear())
-        return said
+        heard: dict[int, list[tuple[int, Any, bytes | None, Any]]] = defaultdict(list)
+        closes = True
+        while closes:  # what a channel held comes back to others when its close has been answered
+            closes = False
+            for number in range(CONNECTIONS):
+                if number in self._lines and self._lines[number].open:
+                    news = self._lines[number].hear()
+                    closes |= any(
+                        isinstance(one, amqp.ChannelClose | amqp.ConnectionClose) for _, one, *_ in news
+                    )
+                    heard[number] += news
+        return [word for number in range(CONNECTIONS) for word in self._write_down(number, heard[number])]
 
     def _settle(self, line: Line, step: Settle) -> None:
         held = line.held.get(step.channel, [])
@@ -191,7 +198,11 @@ class World:
                 if method.multiple:
                     confirmed[channel, kind].add(-method.delivery_tag)
                 continue
-            stream = f"for {method.consumer_tag}" if isinstance(method, amqp.BasicDeliver) else "reply"
+            stream = "reply"
+            if isinstance(method, amqp.BasicDeliver):
+                stream = f"for {method.consumer_tag}"
+            elif isinstance(method, amqp.BasicCancel):  # it comes when it comes
+                stream = f"end of {method.consumer_tag}"
             fields = ", ".join(f"{name}={getattr(method, name)!r}" for name, _ in method.fields)
             if isinstance(method, amqp.BasicDeliver):  # tags are given in an order that nobody is owed
                 fields = fields.replace(f"delivery_tag={method.delivery_tag}", "")
