@@ -109,6 +109,25 @@ def test_what_was_found_is_forgotten_with_every_change(exchanges: Exchanges) -> 
     assert exchanges.route(sent) == ()
 
 
+def test_an_exchange_that_comes_late_shows_the_way_on(exchanges: Exchanges) -> None:
+    """It has no bindings of its own yet, but an alternate."""
+    jobs = Yard().queue("jobs")
+    exchanges.bind(exchanges["amq.fanout"], jobs, "", {})
+    declare(exchanges, "x", arguments={"alternate-exchange": "late"})
+    assert exchanges.route(message("x")) == []
+    declare(exchanges, "late", arguments={"alternate-exchange": "amq.fanout"})
+    assert exchanges.route(message("x")) == [jobs]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_each_release_compares_headers_in_its_way(profile: str) -> None:
+    exchanges, jobs = Exchanges("vhost '/'", profile_named(profile)), Yard().queue("jobs")
+    for name in ("amq.headers", "amq.match"):
+        exchanges.bind(exchanges[name], jobs, "", {"h": 1})
+        found = exchanges.route(message(name, headers={"h": 1.0}))
+        assert [*found] == ([jobs] if profile == PROFILES[0] else [])
+
+
 def test_a_way_that_was_found_is_not_looked_for_again(
     exchanges: Exchanges, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -211,7 +211,7 @@ class Exchanges:
                 self._drop_if_idle(exchange)
 
     def _drop_if_idle(self, exchange: Exchange) -> None:
-        if exchange.auto_delete and not exchange.is_used and self._by_name.get(exchange.name) is exchange:
+        if exchange.auto_delete and not exchange.is_used:
             self._drop(exchange)
 
     # ----------------------------------------------------------------------- routing

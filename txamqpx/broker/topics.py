@@ -96,8 +96,8 @@ def _after(place: _Place[T], word: str) -> Iterable[_Place[T]]:
     """Return the places that a word leads to."""
     if place.stays:
         yield from _with_none(place)
-    # A key's own `*` or `#` is a word as any other, for which no pattern can ask by itself.
-    if word not in {ONE, MANY} and word in place.further:
+    # A key's own `*` or `#` leads to where any word does, for no pattern can ask for it by itself.
+    if word in place.further:
         yield from _with_none(place.further[word])
     if ONE in place.further:
         yield from _with_none(place.further[ONE])
