@@ -395,10 +395,15 @@ def test_the_end_and_everything_before_it(wire: Wire) -> None:
 
 
 def test_a_channel_and_then_the_connection(wire: Wire) -> None:
+    """RabbitMQ may have ended before it comes to answer the channel's close."""
     wire.write(methods(1, DECLARE, amqp.ChannelClose(200, "")) + methods(0, amqp.ConnectionClose(200, "")))
-    heard: list[Any] = [wire.hear() for _ in range(3)]
-    names = [method.name for _, method in heard]
-    assert names == ["queue.declare-ok", "channel.close-ok", "connection.close-ok"]
+    names: list[str] = []
+    while "connection.close-ok" not in names:
+        heard = wire.hear()
+        assert heard is not None
+        names.append(heard[1].name)
+    assert names[0] == "queue.declare-ok"
+    assert names[1:-1] in ([], ["channel.close-ok"])
 
 
 def test_flow_is_not_for_clients(wire: Wire) -> None:
