@@ -73,8 +73,10 @@ class EmbeddedStream:
     def __init__(self, broker: Broker, clock: Clock) -> None:
         self._clock = clock
         self._transport = StringTransport()
-        self._session = broker.buildProtocol(None)
-        self._session.makeConnection(self._transport)  # type: ignore[no-untyped-call]  # Twisted's
+        session = broker.buildProtocol(None)
+        assert session is not None  # nobody has asked the broker to refuse it
+        self._session = session
+        self._session.makeConnection(self._transport)
         self._over = False
 
     def write(self, data: bytes) -> None:
