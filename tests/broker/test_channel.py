@@ -52,10 +52,21 @@ def test_flow() -> None:
 
 
 def test_a_pause_that_the_broker_asks_for() -> None:
-    company = Visitor().open(1)
-    channel_of(company).flow(False)
-    channel_of(company).flow(True)
-    assert company.hear() == [amqp.ChannelFlow(False), amqp.ChannelFlow(True)]
+    came = Visitor().open(1)
+    channel_of(came).flow(False)
+    channel_of(came).flow(True)
+    assert came.hear() == [amqp.ChannelFlow(False), amqp.ChannelFlow(True)]
+    came.send(1, amqp.ChannelFlowOk(False), amqp.ChannelFlowOk(True), amqp.QueueDeclare("", exclusive=True))
+    assert came.names() == ["queue.declare-ok"]
+    came.send(1, amqp.ChannelFlowOk(True))
+    assert came.refusal() == (503, "COMMAND_INVALID - unimplemented method")
+
+
+def test_a_channel_that_is_over_is_asked_nothing() -> None:
+    came = Visitor().open(1)
+    channel_of(came).end()
+    channel_of(came).flow(False)
+    assert came.hear() == []
 
 
 def test_what_comes_after_an_error_is_ignored() -> None:

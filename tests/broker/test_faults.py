@@ -19,6 +19,7 @@ from txamqpx.errors import (
     HandshakeTimeout,
     HeartbeatTimeout,
     Nacked,
+    NotPublished,
     OutcomeUnknown,
     PreconditionFailed,
 )
@@ -565,3 +566,30 @@ def test_a_consumer_is_cancelled(company: Company) -> None:
     assert told.events[1:] == [("cancelled", "of b")]
     assert struck(fault) == 1
     company.do(channel.basic_consume("a", Delivery.ack))
+
+
+# --------------------------------------------------------------------------- pause
+
+
+def test_publishers_are_asked_to_pause(company: Company) -> None:
+    channel, other = queue_of(company), company.channel(confirms=True)
+    second = company.channel(protocol_of(channel), confirms=True)
+    fault = company.broker.faults.pause(channel=1)
+    company.settle()
+    assert struck(fault) == 2
+    for one in (channel, other):
+        company.watch(one.basic_publish(b"", routing_key="jobs")).error(NotPublished)
+    assert isinstance(company.do(second.basic_publish(b"", routing_key="jobs")), Confirmed)
+    company.do(other.close())
+    fault.lift()
+    company.settle()
+    assert isinstance(company.do(channel.basic_publish(b"", routing_key="jobs")), Confirmed)
+
+
+def test_a_pause_of_one_connection(company: Company) -> None:
+    channel, other = queue_of(company), company.channel(confirms=True)
+    fault = company.broker.faults.pause(on=company.broker.connections[1])
+    company.settle()
+    assert struck(fault) == 1
+    company.watch(other.basic_publish(b"", routing_key="jobs")).error(NotPublished)
+    assert isinstance(company.do(channel.basic_publish(b"", routing_key="jobs")), Confirmed)

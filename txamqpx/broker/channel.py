@@ -113,8 +113,9 @@ class BrokerChannel:
     # ----------------------------------------------------------------------- the broker's own words
 
     def flow(self, active: bool) -> None:
-        """Ask the client to pause its publishes, or to go on; RabbitMQ never does."""
-        self.core.send(amqp.ChannelFlow(active))
+        """Ask the client to pause its publishes, or to go on, unless that is over; RabbitMQ never does."""
+        if not self.closed:
+            self.core.send(amqp.ChannelFlow(active))
 
     # ----------------------------------------------------------------------- the end
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from txamqpx.broker.clock import BrokerClock
@@ -232,6 +233,24 @@ class Faults:
             if fault.concerns(tap) and tap.session.core.is_open:
                 block(tap)
         return self._gate(fault, take)
+
+    def pause(self, *, channel: int | None = None, on: On = ALL) -> Fault:
+        """Have clients asked by ``channel.flow`` not to publish until the fault is lifted.
+
+        RabbitMQ never asks for that; other brokers may, and a client has to heed it.
+
+        Args:
+            channel: The number of the channel; None: each that there is.
+            on: On which connections: all that there are, or one.
+        """
+        fault = Fault("publishers are paused", _scope(on), None)
+        for tap in tuple(self._taps):
+            for one in _channels(tap) if fault.concerns(tap) else ():
+                if channel in (None, one.core.number):
+                    fault.strike()
+                    one.flow(False)
+                    fault.undo(partial(one.flow, True), tap)
+        return fault
 
     def close_connection(
         self, code: int = 320, text: str = "CONNECTION_FORCED - closed by a fault", *, on: On = ALL

@@ -402,10 +402,16 @@ def _request(channel: ChannelCore, data: bytes, offset: int, end: int) -> int:
     (index,) = _unpack_index(data, offset - 4)
     connection: Any = channel.connection
     if index in connection.dialect.responses:
-        raise RemoteProtocolError("nothing was asked")  # RabbitMQ asks nothing that has an answer
+        raise RemoteProtocolError("nothing was asked")
     check_layout(index, data, offset, end)
     method = connection.dialect.methods[index].decode(data, offset, end)
     connection.events.append(events.Requested(channel, method))
+    return end + 1
+
+
+def _flow_ok(channel: ChannelCore, data: bytes, offset: int, end: int) -> int:
+    # The one thing, but for a close, that a broker asks for and that is answered; RabbitMQ never does.
+    channel.waiting.remove(channel.expect(amqp.ChannelFlowOk))
     return end + 1
 
 
@@ -430,6 +436,7 @@ _SERVING: Mapping[int, Handler] = {
     **dict.fromkeys((method.index for method in amqp.METHODS), _request),
     amqp.BasicPublish.index: BROKER_HANDLERS[amqp.BasicPublish.index],
     amqp.BasicAck.index: BROKER_HANDLERS[amqp.BasicAck.index],
+    amqp.ChannelFlowOk.index: _flow_ok,
 }
 # When either side has said that it closes a channel, the rest is discarded.
 _LEAVING: Mapping[int, Handler] = {
