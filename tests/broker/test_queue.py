@@ -275,6 +275,29 @@ def test_a_letter_that_failed_before_was_delivered_unless_somebody_waits(yard: Y
     assert [entry.redelivered for entry in mouth.got] == [True, False]
 
 
+def test_whoever_failed_before_counts_too(yard: Yard) -> None:
+    jobs = yard.queue("jobs", **DEAD)
+    fill(yard, jobs, b"a")
+    for failed in (True, False, True):
+        jobs.requeue([take(jobs)], failed=failed)
+    held = take(jobs)
+    jobs.reject(held)
+    (letter,) = yard.queues["dead"].ready
+    assert (letter.redelivered, letter.message.attempts) == (True, 3)
+    assert letter.message.body is held.message.body
+
+
+@pytest.mark.parametrize(
+    ("profile", "order"), [("rabbitmq-3.10", [b"0", b"1"]), ("rabbitmq-4.3", [b"1", b"0"])]
+)
+def test_no_priorities_are_two_since_rabbitmq_4(profile: str, order: list[bytes]) -> None:
+    yard = Yard(profile)
+    jobs = yard.queue("jobs", max_priority=0)
+    for priority in (0, 1):
+        yard.publish(jobs, b"%d" % priority, priority=priority)
+    assert bodies(jobs.ready) == order
+
+
 def test_what_nobody_failed_with_was_not_delivered(yard: Yard) -> None:
     jobs = yard.queue("jobs", **DEAD)
     fill(yard, jobs, b"a")

@@ -23,7 +23,7 @@ CONFIGS = st.fixed_dictionaries(
         "max_length": st.integers(0, 6),
         "max_length_bytes": st.integers(0, 20),
         "overflow": st.sampled_from(["drop-head", "reject-publish", "reject-publish-dlx"]),
-        "max_priority": st.integers(0, 2),
+        "max_priority": st.integers(1, 3),
     },
 )
 PUBLISH = st.tuples(st.just("publish"), st.integers(0, 5), st.none() | st.integers(0, 3), st.none() | TIMES)

@@ -10,7 +10,7 @@ import pytest
 import pytest_twisted
 
 from tests.brokers_plugin import Vhost
-from tests.integration.support import Inbox, drain, get, headers_of, is_since, outcomes, until_ready
+from tests.integration.support import Inbox, another, drain, get, headers_of, is_since, outcomes, until_ready
 from txamqpx.channel import Channel
 from txamqpx.message import Confirmed, Delivery
 from txamqpx.spec.amqp0_9_1 import BasicProperties
@@ -230,6 +230,14 @@ async def test_was_it_delivered_before(vhost: Vhost, publisher: Channel) -> None
     await send(publisher, "jobs before", b"refused, then old")
     await refused(publisher, "jobs before")
     redelivered.append((await held(publisher, "dead")).redelivered)
+    await send(publisher, "jobs", b"rejected and old", expiration="200")
+    (await held(publisher, "jobs")).reject()
+    redelivered.append((await held(publisher, "dead")).redelivered)
+    await send(publisher, "jobs", b"left and old", expiration="200")
+    leaving = await another(publisher)
+    await held(leaving, "jobs")
+    await leaving.close()
+    redelivered.append((await held(publisher, "dead")).redelivered)
     await send(publisher, "jobs", b"given back, then old", expiration="200")
     (await held(publisher, "jobs")).nack()
     redelivered.append((await held(publisher, "dead")).redelivered)
@@ -241,7 +249,7 @@ async def test_was_it_delivered_before(vhost: Vhost, publisher: Channel) -> None
     await refused(publisher, "jobs")
     redelivered.append((await waiting.take())[0].redelivered)
     new = is_since(vhost.node, "4.3")
-    assert redelivered == [new, new, False, False, False]
+    assert redelivered == [new, new, new, new, False, False, False]
 
 
 # --------------------------------------------------------------------------- more than one death

@@ -268,6 +268,18 @@ async def test_what_matters_comes_first(publisher: Channel) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_queue_of_no_priorities(vhost: Vhost, publisher: Channel) -> None:
+    """RabbitMQ 4 makes it two, 0 and the others."""
+    await queue(publisher, "jobs", max_priority=0)
+    for priority in (None, 2, 0, 1):
+        await send(publisher, "jobs", b"%r" % priority, priority=priority)
+    new = is_since(vhost.node, "4.0")
+    assert await drain(publisher, "jobs") == (
+        [b"2", b"1", b"None", b"0"] if new else [b"None", b"2", b"0", b"1"]
+    )
+
+
+@pytest_twisted.ensureDeferred
 async def test_with_each_ack_a_consumer_gets_what_matters_most_then(publisher: Channel) -> None:
     await queue(publisher, "jobs", max_priority=9)
     for priority in (1, 2, 3):

@@ -56,6 +56,20 @@ class Message(Published):
         message._properties = None
         return message
 
+    def failed(self) -> Message:
+        """Return it with one more attempt that has failed; the bodies are one."""
+        return Elaborate.of(
+            self.exchange,
+            self.routing_key,
+            self.header,
+            self.body,
+            ttl=self.ttl,
+            copies=self.copies,
+            blind=self.blind,
+            attempts=self.attempts + 1,
+            deaths=self.deaths,
+        )
+
     @property
     def headers(self) -> Mapping[str, Any]:
         """The headers; empty if there are none."""

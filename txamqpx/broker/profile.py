@@ -47,6 +47,8 @@ class Profile:
     deaths_recorded: bool
     #: Whether failed attempts go with a dead letter, so that it has been delivered before wherever it goes.
     attempts_recorded: bool
+    #: What ``x-max-priority`` is at least.
+    least_max_priority: int
     #: Whether ``basic.qos`` can set a limit for all consumers of a channel together.
     channel_limits: bool
     #: Whether a delivery that is settled too late ends its channel, whatever the queue.
@@ -139,6 +141,7 @@ PROFILES = {
             numeric_expiration=False,
             deaths_recorded=False,
             attempts_recorded=False,
+            least_max_priority=0,
             channel_limits=True,
             consumer_timeout_ends_channel=True,
             nack_fails=True,
@@ -198,6 +201,7 @@ PROFILES = {
             numeric_expiration=True,
             deaths_recorded=True,
             attempts_recorded=True,
+            least_max_priority=1,
             channel_limits=False,
             consumer_timeout_ends_channel=False,
             nack_fails=False,

@@ -217,7 +217,7 @@ class Queue:
 
         Args:
             entries: Those that were given out.
-            failed: Whether somebody failed to deal with them, which classic queues do not count.
+            failed: Whether somebody failed to deal with them, of which their dead letters know.
             gone: Whether the channel of who had them is over.
         """
         back = [entry for entry in entries if entry in self.unsettled]
@@ -225,6 +225,8 @@ class Queue:
             del self.unsettled[entry]
             entry.redelivered = True
             entry.consumer = None
+            if failed and self.grave is not None:
+                entry.message = entry.message.failed()
         self.ready.restore(back)
         self._trim()
         self.dispatch()
@@ -236,7 +238,7 @@ class Queue:
                 self.grave.bury(entry.message, reason, self.attempts(entry) + failed)
 
     def attempts(self, entry: Entry) -> int:
-        """Return how many attempts at a message have failed, of which a classic queue counts none."""
+        """Return how many attempts at a message have failed."""
         return entry.message.attempts
 
     def purge(self) -> int:
@@ -252,7 +254,8 @@ class Queue:
         weighed = self.limit is not None and self.limit.weighs
         highest: int | None = self.arguments.get("x-max-priority")
         if highest is not None:
-            return PriorityLine(highest, weighed=weighed)
+            least = self.vhost.broker.profile.least_max_priority
+            return PriorityLine(max(highest, least), weighed=weighed)
         return WeighedLine() if weighed else Line()
 
     def _grave(self) -> Grave | None:
