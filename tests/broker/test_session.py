@@ -130,6 +130,12 @@ def test_frames_that_cannot_be_told_apart_are_the_last(visitor: Visitor) -> None
     nothing_is_left(visitor)
 
 
+def test_the_last_word_does_not_wait_for_who_reads_nothing(visitor: Visitor) -> None:
+    slow(visitor)
+    visitor.write(HEARTBEAT_FRAME[:-1] + b"x")
+    assert visitor.names() == ["connection.close"]
+
+
 def test_a_stranger_is_told_nothing() -> None:
     visitor = Visitor()
     visitor.write(GREETING)
