@@ -22,10 +22,26 @@ def test_who_settles_has_a_turn_again() -> None:
     for body in (b"a", b"b", b"c", b"d"):
         yard.publish(queue, body)
     assert (mouth.bodies, consumer.is_out) == ([b"a", b"b"], True)
-    consumer.settled()
+    assert consumer.settled()
     assert (consumer.unsettled, consumer.is_out) == (1, False)
+    assert not consumer.settled()
+    consumer.unsettled += 1
     queue.dispatch()
     consumer.settled()
     consumer.settled()
     queue.dispatch()
     assert (mouth.bodies, bodies(queue.ready)) == ([b"a", b"b", b"c", b"d"], [])
+
+
+def test_who_has_the_tag_now_gets_the_credit() -> None:
+    yard, mouth = Yard(), Mouth()
+    queue = yard.queue()
+    former = mouth.consume(queue, prefetch=1)
+    yard.publish(queue)
+    queue.remove_consumer(former)
+    heir = former.heir = mouth.consume(queue, prefetch=1)
+    for _ in range(2):
+        yard.publish(queue)
+    assert (former.unsettled, heir.unsettled, heir.is_out) == (1, 1, True)
+    assert former.settled()
+    assert (former.unsettled, heir.unsettled, heir.is_out) == (0, 0, False)

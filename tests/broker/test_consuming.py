@@ -416,3 +416,25 @@ def test_who_fetches_from_a_quorum_queue_and_settles_nothing() -> None:
     floor.settle()
     assert floor.reason(ended.value, channel)[0] == 406
     assert floor.broker.queue("q").ready == 1
+
+
+@pytest.mark.parametrize(("kind", "early", "late"), [("classic", 2, 4), ("quorum", 0, 2)])
+def test_one_tag_after_the_other(kind: str, early: int, late: int) -> None:
+    floor = Floor()
+    floor.declare(queue_type=kind)
+    floor.declare("other")
+    floor.feed(*[b"x"] * 8)
+    former = floor.consume(2, consumer_tag="t")
+    floor.do(floor.mine.basic_cancel("t"))
+    heir = floor.consume(2, consumer_tag="t")
+    assert len(heir) == early
+    for delivery in former:
+        delivery.ack()
+    floor.settle()
+    assert len(heir) == late
+    floor.do(floor.mine.basic_cancel("t"))
+    floor.feed(b"0", b"1", queue="other")
+    assert len(floor.consume(1, consumer_tag="t", queue="other")) == 1
+    heir[0].ack()
+    floor.settle()
+    assert floor.broker.queue("other").ready == 1

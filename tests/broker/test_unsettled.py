@@ -109,6 +109,19 @@ def test_what_was_acked_before_a_mistake_stays_acked() -> None:
     assert desk.left() == [b"0", b"2"]
 
 
+def test_acks_that_come_together_count_in_their_order() -> None:
+    desk = Desk(0)
+    low, high = desk.hold(1), list[Delivery]()
+    desk.do(desk.mine.basic_consume("q", high.append, arguments={"x-priority": 1}))
+    for number in range(4):
+        desk.do(desk.mine.basic_publish(str(number).encode(), routing_key="q"))
+    desk.settle()
+    low[0].ack()
+    high[0].ack()
+    desk.settle()
+    assert (bodies(high), bodies(low)) == ([b"0", b"3"], [b"1", b"2"])
+
+
 def test_deliveries_of_several_queues() -> None:
     desk = Desk(2)
     desk.do(desk.mine.queue_declare("other", durable=True))

@@ -144,6 +144,47 @@ async def test_an_ack_is_a_turn_for_whoever_gave_it(channel: Channel) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_acks_count_in_their_order_even_if_they_come_together(channel: Channel) -> None:
+    await fill(channel, "q", [])
+    low = await consuming(channel, "q", 1)
+    high = await consuming(channel, "q", 1, arguments={"x-priority": 1})
+    await feed(channel, "q", *numbered(4))
+    await depth(channel, "q")
+    low.got[0].ack()  # in one piece with the next one, which is from one of a higher priority
+    high.got[0].ack()
+    await depth(channel, "q")
+    assert (high.bodies, low.bodies) == ([b"0", b"3"], [b"1", b"2"])
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_ack_of_many_is_one_turn(channel: Channel) -> None:
+    await fill(channel, "q", [])
+    inboxes = [await consuming(channel, "q", 1) for _ in range(2)]
+    await feed(channel, "q", *numbered(4))
+    await depth(channel, "q")
+    await channel.basic_ack(0, multiple=True)
+    await depth(channel, "q")
+    assert [inbox.bodies for inbox in inboxes] == [[b"0", b"2"], [b"1", b"3"]]
+
+
+@pytest.mark.covers("T-QOS-01")
+@pytest_twisted.ensureDeferred
+async def test_who_takes_over_a_tag_gets_the_credit_for_what_its_former_holder_had(channel: Channel) -> None:
+    """So a consumer that is ended and begun again to change its window may get more than that."""
+    await fill(channel, "q", numbered(6))
+    former = await consuming(channel, "q", 2, consumer_tag="t")
+    await former.take(2)
+    await channel.basic_cancel("t")
+    inbox = await consuming(channel, "q", 1, consumer_tag="t")
+    await depth(channel, "q")
+    assert inbox.bodies == [b"2"]
+    for delivery in former.got:
+        delivery.ack()
+    await depth(channel, "q")
+    assert inbox.bodies == [b"2", b"3", b"4"]
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_consumer_that_acks_nothing_has_no_window(channel: Channel) -> None:
     await fill(channel, "q", [])
     free, bound = await consuming(channel, "q", 1, no_ack=True), await consuming(channel, "q", 1)
@@ -392,10 +433,12 @@ async def test_nobody_helps_a_single_active_consumer(
     await channel.basic_cancel("active")
     if is_since(vhost.node, "4.0"):
         await waiting.take(2)
-    else:  # the successor waits for something to happen
+    else:  # the successor waits for something to happen, and an ack is nothing
+        active.got[0].ack()
+        await depth(channel, "q")
         assert await depth(other, "q") == 2
-        active.got[0].reject()
-        assert [one.body for one in await waiting.take(3)] == numbered(3)
+        (await get(channel, "q", no_ack=False)).reject()
+        assert [one.body for one in await waiting.take(2)] == [b"1", b"2"]
 
 
 @pytest_twisted.ensureDeferred

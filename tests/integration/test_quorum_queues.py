@@ -372,6 +372,24 @@ async def test_consumers_take_turns(channel: Channel) -> None:
         assert [delivery.body for delivery in await inbox.take(2)] == bodies
 
 
+@pytest.mark.covers("T-QOS-01")
+@pytest_twisted.ensureDeferred
+async def test_what_the_former_holder_of_a_tag_has_counts_for_the_next_one(
+    vhost: Vhost, channel: Channel
+) -> None:
+    needs(vhost.node, "4.0", "is the first to go on delivering to who takes over a tag")
+    await fill(channel, "q", numbered(6), QUORUM)
+    former = await consuming(channel, "q", 2, consumer_tag="t")
+    await former.take(2)
+    await channel.basic_cancel("t")
+    inbox = await consuming(channel, "q", 3, consumer_tag="t")
+    await inbox.take(1)
+    await until_counted(channel, "q", 3, 1)
+    former.got[0].ack()
+    await inbox.take(1)
+    await until_counted(channel, "q", 2, 1)
+
+
 @pytest_twisted.ensureDeferred
 async def test_no_window_is_one_of_two_thousand(channel: Channel, connect: Connector) -> None:
     await fill(channel, "q", [], QUORUM)

@@ -63,12 +63,14 @@ class Consumer:
         limit: How many messages it may have unsettled now; 0: none, while it is paused.
         unsettled: How many it has.
         is_out: Whether it lost its place among a queue's consumers.
+        heir: Who has its tag now, and gets its credit: a queue tells consumers by their tags only.
     """
 
     __slots__ = (
         "arguments",
         "consuming",
         "exclusive",
+        "heir",
         "is_out",
         "limit",
         "no_ack",
@@ -101,12 +103,17 @@ class Consumer:
         self.limit = prefetch or maxsize
         self.unsettled = 0
         self.is_out = False
+        self.heir: Consumer | None = None
 
     def __repr__(self) -> str:
         return f"<consumer {self.tag!r} of {self.queue!r}, {self.unsettled} unsettled>"
 
-    def settled(self) -> None:
-        """Take note that it has one message fewer."""
+    def settled(self) -> bool:
+        """Take note that it has one message fewer; return whether it has its turns again for that."""
         self.unsettled -= 1
-        if self.is_out:
-            self.queue.rejoin(self)
+        if self.heir is not None:
+            return self.heir.settled()
+        if not self.is_out:
+            return False
+        self.queue.rejoin(self)
+        return True

@@ -37,6 +37,8 @@ class Consuming:
         self.channel = channel
         self.consumers: dict[str, Consumer] = {}
         self.unsettled = Unsettled(channel)
+        # Consumers that were cancelled and have something unsettled, by their tags.
+        self._former: dict[str, Consumer] = {}
         self.prefetch = 0
         self._frames: DeliverFrames | None = None
 
@@ -117,6 +119,11 @@ class Consuming:
             arguments=arguments,
             prefetch=self.prefetch,
         )
+        former = self._former.pop(consumer.tag, None)
+        if former is not None and former.queue is queue:
+            former.heir = consumer
+            if queue.knows_tags_again:
+                consumer.unsettled = former.unsettled
         self.consumers[consumer.tag] = consumer
         if not method.no_wait:
             channel.core.send(amqp.BasicConsumeOk(consumer.tag))
@@ -126,6 +133,8 @@ class Consuming:
         """End a consumer; what it has not settled stays."""
         consumer = self.consumers.pop(tag, None)
         if consumer is not None:
+            if consumer.unsettled:
+                self._former[tag] = consumer
             consumer.queue.remove_consumer(consumer)
 
     def cancelled_by_queue(self, consumer: Consumer) -> None:

@@ -144,6 +144,10 @@ class Keeper(Protocol):
     def minds_channel_limit(self) -> bool:
         """Whether a limit for all consumers of a channel together counts what comes from here."""
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether it has more than one consumer."""
+
     def ack(self, entry: Entry) -> None:
         """Forget a message that was given out."""
 
@@ -160,8 +164,8 @@ class Keeper(Protocol):
 class Holder(Protocol):
     """A consumer, as what it holds sees it."""
 
-    def settled(self) -> None:
-        """Take note that it has one message fewer."""
+    def settled(self) -> bool:
+        """Take note that it has one message fewer; return whether it has its turns again for that."""
 
 
 class Entry:

@@ -72,6 +72,9 @@ class Queue:
     #: Whether a limit for all consumers of a channel together counts what comes from here.
     minds_channel_limit: ClassVar[bool] = True
 
+    #: Whether what a consumer has still counts for the next one of its tag.
+    knows_tags_again: ClassVar[bool] = False
+
     #: What a message's place here is.
     entry_type: ClassVar[type[Entry]] = Entry
 
@@ -116,6 +119,11 @@ class Queue:
     def consumer_count(self) -> int:
         """How many consumers there are, as clients are told."""
         return len(self.consumers)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it has more than one consumer."""
+        return len(self.consumers) > 1
 
     # ----------------------------------------------------------------------- messages in
 

@@ -57,6 +57,7 @@ class QuorumQueue(Queue):
 
     kind: ClassVar[str] = "quorum"
     minds_channel_limit: ClassVar[bool] = False
+    knows_tags_again: ClassVar[bool] = True
     entry_type: ClassVar[type[Entry]] = QuorumEntry
 
     def __init__(
@@ -311,6 +312,7 @@ class QuorumQueue(Queue):
         if consumer is not None and consumer not in self._lapsed.values():
             consumer.limit = consumer.prefetch or _MOST
             self.rejoin(consumer)
+            self.dispatch()
 
     # ----------------------------------------------------------------------- consumers
 
@@ -320,10 +322,13 @@ class QuorumQueue(Queue):
         holders: set[object] = {self.consumers.active} if self.single_active else set(self.consumers)
         fetched = 0
         for entry in self.unsettled:
-            if entry.consumer is None:
+            holder = cast("Consumer | None", entry.consumer)
+            while holder is not None and holder.heir is not None:
+                holder = holder.heir
+            if holder is None:
                 fetched += 1
             else:
-                holders.add(entry.consumer)
+                holders.add(holder)
         holders.discard(None)
         return len(holders) + fetched
 

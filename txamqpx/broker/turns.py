@@ -110,13 +110,15 @@ class SingleActive(Turns):
             has settled what it has, for which that gets no more.
     """
 
-    __slots__ = ("_active", "_by_priority", "_takes_over")
+    __slots__ = ("_active", "_by_priority", "_takes_over", "_yields")
 
     def __init__(self, *, by_priority: bool, takes_over: bool = False) -> None:
         super().__init__()
         self._by_priority = by_priority
         self._takes_over = takes_over
         self._active: Consumer | None = None
+        # Whether it gets no more, because a better one waits for it to settle what it has.
+        self._yields = False
 
     @property
     def active(self) -> Consumer | None:
@@ -126,9 +128,12 @@ class SingleActive(Turns):
     def next(self) -> Consumer | None:
         """Return the active one, if it can take a message."""
         consumer = self._active
-        if consumer is None or consumer.is_out or consumer.unsettled >= consumer.limit:
+        if consumer is None or self._yields:
             return None
-        return consumer if consumer.consuming.can_take(consumer) else None
+        if consumer.unsettled < consumer.limit and consumer.consuming.can_take(consumer):
+            return consumer
+        consumer.is_out = True
+        return None
 
     def add(self, consumer: Consumer) -> None:
         """Let a consumer wait for its turn, which may come at once."""
@@ -142,15 +147,17 @@ class SingleActive(Turns):
 
     def rejoin(self, consumer: Consumer) -> None:
         """Take note that a consumer has settled something, or can take something again."""
-        if consumer.is_out and not consumer.unsettled:
-            self.paused(consumer)
-        else:
+        if consumer is not self._active:
             self._elect()
+        elif not self._yields:
+            consumer.is_out = False
+        elif not consumer.unsettled:
+            self.paused(consumer)
 
     def paused(self, consumer: Consumer) -> None:
         """Let another consumer be active if this one was, and if there is one that can be."""
         if consumer is self._active:
-            consumer.is_out = False
+            consumer.is_out = self._yields = False
             self._active = None
             self._elect()
 
@@ -168,8 +175,9 @@ class SingleActive(Turns):
             self._active = best
         elif self._takes_over and best.priority > active.priority:
             if active.unsettled:
-                active.is_out = True
+                active.is_out = self._yields = True
             else:
+                active.is_out = False
                 self._active = best
 
     def _rank(self, consumer: Consumer) -> tuple[int, int]:

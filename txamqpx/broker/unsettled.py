@@ -95,19 +95,21 @@ class Unsettled:
             for tag, multiple in words:
                 if multiple:
                     for entry in self.take(tag, True):
-                        queues[entry.queue] = None
                         entry.queue.ack(entry)
-                        self._release(entry)
+                        if self._release(entry):
+                            queues[entry.queue] = None
                     continue
                 one = held.pop(tag, None)
                 if one is None:
                     raise _unknown(tag)
                 queue = one.queue
-                queues[queue] = None
                 queue.ack(one)
                 consumer = one.consumer
                 if consumer is not None:
-                    consumer.settled()
+                    if consumer.settled():
+                        queues[queue] = None
+                        if queue.is_shared:  # who acks first comes first, and not who ranks higher
+                            queue.dispatch()
                     if self._volume and queue.minds_channel_limit:
                         self._volume -= 1
         finally:
@@ -115,12 +117,13 @@ class Unsettled:
                 queue.dispatch()
             self._resume()
 
-    def _release(self, entry: Entry) -> None:
+    def _release(self, entry: Entry) -> bool:
         consumer = entry.consumer
-        if consumer is not None:
-            consumer.settled()
-            if self._volume and entry.queue.minds_channel_limit:
-                self._volume -= 1
+        if consumer is None:
+            return False
+        if self._volume and entry.queue.minds_channel_limit:
+            self._volume -= 1
+        return consumer.settled()
 
     def take(self, tag: int, multiple: bool) -> list[Entry]:
         """Take out what a client settles.
