@@ -88,6 +88,7 @@ def _ack(channel: ChannelCore, data: bytes, offset: int, end: int) -> int:
 
 def _cancel_ok(channel: ChannelCore, data: bytes, offset: int, end: int) -> int:
     # Brokers that send basic.cancel wait for no answer, but some have a use for one that comes.
+    check_layout(amqp.BasicCancelOk.index, data, offset, end)
     method = amqp.BasicCancelOk.decode(data, offset, end)
     channel.connection.events.append(events.Requested(channel, method))
     return end + 1

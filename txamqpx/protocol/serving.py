@@ -436,6 +436,7 @@ _SERVING: Mapping[int, Handler] = {
     **dict.fromkeys((method.index for method in amqp.METHODS), _request),
     amqp.BasicPublish.index: BROKER_HANDLERS[amqp.BasicPublish.index],
     amqp.BasicAck.index: BROKER_HANDLERS[amqp.BasicAck.index],
+    amqp.BasicCancelOk.index: BROKER_HANDLERS[amqp.BasicCancelOk.index],
     amqp.ChannelFlowOk.index: _flow_ok,
 }
 # When either side has said that it closes a channel, the rest is discarded.
