@@ -347,6 +347,14 @@ def test_who_counts_as_a_consumer(new: Yard) -> None:
     assert queue.consumer_count == 1
 
 
+def test_who_has_taken_over_a_tag_counts_once(new: Yard) -> None:
+    queue, mouth = quorum(new, b"0"), Mouth()
+    former = mouth.consume(queue)
+    queue.remove_consumer(former)
+    former.heir = mouth.consume(queue)
+    assert queue.consumer_count == 1
+
+
 def test_of_single_active_consumers_only_who_has_something_counts(new: Yard) -> None:
     queue, mouth = quorum(new, b"0", single_active_consumer=True), Mouth()
     assert queue.consumer_count == 0

@@ -109,6 +109,14 @@ def test_what_was_acked_before_a_mistake_stays_acked() -> None:
     assert desk.left() == [b"0", b"2"]
 
 
+def test_an_ack_of_many_makes_room_for_as_many() -> None:
+    desk = Desk(5)
+    got = desk.hold(2)
+    desk.do(desk.mine.basic_ack(got[1].delivery_tag, multiple=True))
+    desk.settle()
+    assert bodies(got) == [b"0", b"1", b"2", b"3"]
+
+
 def test_acks_that_come_together_count_in_their_order() -> None:
     desk = Desk(0)
     low, high = desk.hold(1), list[Delivery]()
