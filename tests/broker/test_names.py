@@ -60,5 +60,15 @@ def test_a_given_name_is_kept_and_one_that_was_made_up_is_not() -> None:
     assert names.find(made_up) is None
 
 
+def test_a_name_that_was_made_up_is_over_with_its_broker() -> None:
+    names, thing = Names(), Thing()
+    assert not names.is_over("broker-1")
+    made_up = names.add(thing)
+    assert not names.is_over(made_up)
+    names.remove(thing, made_up)
+    assert names.is_over(made_up)
+    assert not any(names.is_over(name) for name in ("broker-2", "broker-0", "broker-", "broker-x", "a"))
+
+
 def test_there_is_one_registry_for_the_process() -> None:
     assert type(names) is Names

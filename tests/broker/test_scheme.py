@@ -10,7 +10,7 @@ from txamqpx.broker.names import names
 from txamqpx.broker.scheme import open_memory
 from txamqpx.connection import AMQPProtocol
 from txamqpx.endpoints import connect_protocol
-from txamqpx.errors import AuthenticationError, URLError, VhostAccessDenied
+from txamqpx.errors import AuthenticationError, ConnectionRefused, URLError, VhostAccessDenied
 from txamqpx.testing.outcomes import Watched
 
 
@@ -88,6 +88,15 @@ def test_it_is_read_as_strictly_as_others(clock: Clock, url: str, problem: str) 
     assert caught.value.parameter == problem
     assert "shop" not in str(caught.value)
     assert names.find("shop") is None
+
+
+def test_a_broker_that_was_closed_is_not_made_again_by_the_name_that_only_it_had(clock: Clock) -> None:
+    unnamed = Broker(clock=clock)
+    unnamed.close()
+    connect(unnamed.url, clock).error(ConnectionRefused)
+    assert names.find(unnamed.name) is None
+    endpoint, _ = open_memory(unnamed.url, clock)
+    assert repr(endpoint) == f"<MemoryEndpoint {unnamed.url}>"
 
 
 def test_a_broker_has_one_time(clock: Clock) -> None:

@@ -19,7 +19,8 @@ __all__ = ["open_memory"]
 def open_memory(url: str, reactor: Any) -> tuple[IStreamClientEndpoint, ConnectionParameters]:
     """Return where a ``memory://`` URL leads to; a broker that is not there yet is made.
 
-    All of an amqp URL's parts mean the same here, and are read as strictly; there are no ports.
+    All of an amqp URL's parts mean the same here, and are read as strictly; there are no ports.  Where a
+    broker was that had made up its name, connections are refused.
 
     Raises:
         URLError: The URL cannot be used, or the broker of that name lives on another reactor.
@@ -28,12 +29,14 @@ def open_memory(url: str, reactor: Any) -> tuple[IStreamClientEndpoint, Connecti
     if parameters.port is not None:
         raise URLError("port", "there is none in a memory:// URL: the name is the whole address")
     name = parameters.host or DEFAULT
+    if names.is_over(name):
+        return MemoryEndpoint(reactor, name, lambda address: None), parameters
     broker = names.find(name) or Broker(name, clock=reactor)
     if reactor not in (broker.clock.base, broker.clock):
         raise URLError(
             "host",
             "the broker of that name lives on another reactor or Clock, and has but one time: "
-            "close it first, or take another name",
+            "connect with that one as reactor, close the broker first, or take another name",
         )
     return MemoryEndpoint(broker.clock.base, name, broker.buildProtocol), parameters
 
