@@ -23,6 +23,7 @@ def test_a_queue_shows_its_messages_and_who_has_them() -> None:
     company.settle()
     view = company.broker.queue("jobs")
     assert (view.name, view.vhost, view.ready, view.unacked, view.consumers) == ("jobs", "/", 2, 1, 1)
+    assert repr(view) == "<QueueView 'jobs' in '/': 2 ready, 1 unacked, 0 delayed, 1 consumers>"
     assert [message.body for message in view.messages] == [b"2", b"3"]
     (message,) = view.unacked_messages
     assert (message.body, message.exchange, message.routing_key) == (b"1", "", "jobs")
@@ -90,6 +91,8 @@ def test_a_queue_that_is_not_there_is_named_with_those_that_are() -> None:
     company.do(company.channel().queue_declare("jobs"))
     with pytest.raises(KeyError, match=r"no queue 'job' in vhost '/', only \['jobs'\]"):
         company.broker.queue("job")
+    with pytest.raises(KeyError, match=r"no vhost 'test', only \['/'\]"):
+        company.broker.queue("jobs", "test")
 
 
 def test_connections_show_who_they_are() -> None:

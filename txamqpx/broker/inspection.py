@@ -52,7 +52,7 @@ class HeldMessage:
         return self.properties.headers or {}
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, repr=False)
 class QueueView:
     """A queue, as it was when it was looked at.
 
@@ -67,10 +67,14 @@ class QueueView:
 
     name: str
     vhost: str
-    messages: list[HeldMessage] = field(repr=False)
-    unacked_messages: list[HeldMessage] = field(repr=False)
-    delayed_messages: list[HeldMessage] = field(repr=False)
+    messages: list[HeldMessage]
+    unacked_messages: list[HeldMessage]
+    delayed_messages: list[HeldMessage]
     consumers: int
+
+    def __repr__(self) -> str:
+        numbers = f"{self.ready} ready, {self.unacked} unacked, {self.delayed} delayed"
+        return f"<QueueView {self.name!r} in {self.vhost!r}: {numbers}, {self.consumers} consumers>"
 
     @property
     def ready(self) -> int:

@@ -162,8 +162,10 @@ class Observation(Administration):
         """Return what a queue looks like now.
 
         Raises:
-            KeyError: There is no such queue; it says which there are.
+            KeyError: There is no such queue or virtual host; it says which there are.
         """
+        if vhost not in self.vhosts:
+            raise KeyError(f"there is no vhost {vhost!r}, only {sorted(self.vhosts)}")
         queues = self.vhosts[vhost].queues
         if name not in queues:
             raise KeyError(f"there is no queue {name!r} in vhost {vhost!r}, only {sorted(queues)}")
