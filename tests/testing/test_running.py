@@ -179,6 +179,14 @@ def test_clients_and_broker_end_with_the_block() -> None:
     assert names.find(t.broker.name) is None
 
 
+@pytest.mark.parametrize("late", ["t.connect()", "t.settled()", "t.advance(1)", "t.run(Deferred())"])
+def test_nothing_is_done_after_the_block(late: str) -> None:
+    with running() as t:
+        t.run(t.connect())
+    with pytest.raises(RuntimeError, match="the block has ended"):
+        eval(late, {"t": t, "Deferred": Deferred})
+
+
 def test_two_blocks_know_nothing_of_each_other() -> None:
     with running() as one, running() as other:
         client_with(one, "q")

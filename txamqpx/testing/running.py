@@ -94,7 +94,11 @@ class Running:
 
         Returns:
             What ``txamqpx.connect`` returns.
+
+        Raises:
+            RuntimeError: The block has ended; nothing is done after that.
         """
+        self._check()
         connecting = connect(url or self.url, reactor=self.clock, **options)
 
         def connected(client: Client) -> Client:
@@ -120,6 +124,7 @@ class Running:
             A Deferred that fires when bytes have arrived, handlers have been called, threads have ended and
             nobody has anything left to do.  It fails with ``AssertionError`` if there is no end to it.
         """
+        self._check()
         return self._driven(self.clock.settle())
 
     def advance(self, duration: Duration) -> Deferred[None]:
@@ -137,6 +142,7 @@ class Running:
         Raises:
             ValueError: This is no duration.
         """
+        self._check()
         return self._driven(self.clock.pass_time(seconds_of(duration)))
 
     def run(self, work: Deferred[T] | Coroutine[Any, Any, T]) -> T:
@@ -149,9 +155,10 @@ class Running:
 
         Raises:
             AssertionError: Nothing is left to do, and it is not done.
-            RuntimeError: The block is an ``async with``, or this is called from within what runs.
+            RuntimeError: The block has ended, or is an ``async with``, or this is part of what runs.
             BaseException: What ``work`` has failed with.
         """
+        self._check()
         hand = self._hand
         if hand is None or hand.driving:
             raise RuntimeError("what runs already can wait for it: await it")
@@ -161,6 +168,10 @@ class Running:
             hint = f"; something is due in {min(later):g} s, if time is advanced" if later else ""
             raise AssertionError(f"nothing is left to do, and it waits still{hint}")
         return doing.value
+
+    def _check(self) -> None:
+        if self.clock.closed:
+            raise RuntimeError("the block has ended, and with it the broker and the time in which it ran")
 
     def _driven(self, work: Coroutine[Any, Any, None]) -> Deferred[None]:
         deferred = Deferred.fromCoroutine(work)

@@ -40,6 +40,9 @@ class VirtualClock(Clock):
     Args:
         turns: Arranges a call in the next turn of what drives this.
         from_thread: The same, from any thread; None: ``turns`` can be called from all of them.
+
+    Attributes:
+        closed: Whether it turns no more.
     """
 
     def __init__(self, turns: Turns, from_thread: Turns | None = None) -> None:
@@ -49,7 +52,7 @@ class VirtualClock(Clock):
         self._turning = False
         self._home = get_ident()
         self._pool = _Pool(self)
-        self._closed = False
+        self.closed = False
 
     # ----------------------------------------------------------------------- what a reactor has
 
@@ -85,20 +88,20 @@ class VirtualClock(Clock):
 
     def close(self) -> None:
         """Turn no more."""
-        self._closed = True
+        self.closed = True
 
     def _due(self) -> list[DelayedCall]:
         self.calls.sort(key=DelayedCall.getTime)  # a call that was put off stands where it stood
         return [call for call in self.calls if call.getTime() <= self.rightNow]
 
     def _wake(self) -> None:
-        if not self._turning and not self._closed and self.busy:
+        if not self._turning and not self.closed and self.busy:
             self._turning = True
             self._turns(self._turn)
 
     def _turn(self) -> None:
         self._turning = False
-        if self._closed:
+        if self.closed:
             return
         try:
             for call in self._due():
