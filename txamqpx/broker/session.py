@@ -193,6 +193,7 @@ class Session(Protocol):
         finally:
             self._dispatching = False
             self._writer.flush()
+        self._look_at_debts()
 
     def _failed(self, doing: object) -> None:
         """End this connection, and no other, over something that the broker cannot deal with."""
@@ -222,11 +223,17 @@ class Session(Protocol):
 
     @property
     def writable(self) -> bool:
-        """False while so much waits for the client that it had better get no deliveries."""
-        return self.core.outbox.size < _MOST_WAITING
+        """False while so much waits for the client that it had better get no deliveries, and when it goes.
+
+        Else, of channels that end together, the last ones would get what the first ones leave.
+        """
+        core = self.core
+        return core.outbox.size < _MOST_WAITING and core.error is None
 
     def stall(self, queue: Source) -> None:
         """Let a queue give out messages again once what waits has been written."""
+        if self.core.error is not None:
+            return
         if not self._stalled:
             self._writer.when_writable(_MOST_WAITING // 2).addCallbacks(self._go_on, lambda failure: None)
         self._stalled[queue] = None
@@ -235,6 +242,13 @@ class Session(Protocol):
         stalled, self._stalled = self._stalled, {}
         for queue in stalled:
             queue.resume()
+
+    def _look_at_debts(self) -> None:
+        """Ask nothing more from a client that does not read what it gets for that."""
+        if self.core.outbox.size > _MOST_OWED and self.core.error is None and _OWED not in self._held:
+            self._hold(_OWED)
+            waiting = self._writer.when_writable(_MOST_WAITING)
+            waiting.addCallbacks(lambda result: self._release(_OWED), lambda failure: None)
 
     def _hold(self, why: str) -> None:
         transport: Any = self.transport
@@ -291,10 +305,7 @@ class Session(Protocol):
             self.core.answer_channel_close(core, method)
         else:
             core.owner.requested(event)
-        if self.core.outbox.size > _MOST_OWED and _OWED not in self._held:
-            self._hold(_OWED)
-            waiting = self._writer.when_writable(_MOST_WAITING)
-            waiting.addCallbacks(lambda result: self._release(_OWED), lambda failure: None)
+        self._look_at_debts()
 
     def _requested_late(self, event: events.Requested) -> None:
         if type(event.method) is amqp.ConnectionClose:  # it has crossed ours
@@ -357,7 +368,8 @@ class Session(Protocol):
         self._finish_turn()
         self.core.close(None, code, text.encode()[:255].decode("utf-8", "ignore"), culprit)
         self._leave()
-        self._deal_with([])
+        if not self._dispatching:
+            self._deal_with(self.core.take_events())  # the channels have ended
 
     def _leave(self) -> None:
         """Hear nothing more but the answer to our goodbye."""
@@ -382,11 +394,10 @@ class Session(Protocol):
             # What the client has sent is read and forgotten: a socket that is closed over it would take our
             # last words back.
             self._writer.finish()
-            self._deadline = self.clock.callLater(SILENCE, transport.loseConnection)
+            self._deadline = self.clock.callLater(SILENCE, self._hang_up)
         elif event.flush:
             self._writer.finish()
-            self._wait(CLOSING)
-            transport.loseConnection()
+            self._hang_up()
         else:
             self._writer.stop()
             transport.abortConnection()
@@ -397,6 +408,12 @@ class Session(Protocol):
         """Give the client so much time for its next step."""
         self._stop_waiting()
         self._deadline = self.clock.callLater(seconds, self._give_up)
+
+    def _hang_up(self) -> None:
+        """Close the transport when all is written; drop it, if the client does not read that."""
+        self._wait(CLOSING)
+        transport: Any = self.transport
+        transport.loseConnection()
 
     def _give_up(self) -> None:
         self._deadline = None
