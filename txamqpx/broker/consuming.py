@@ -14,7 +14,7 @@ from txamqpx.broker.refusal import Refusal
 from txamqpx.broker.roles import Channel
 from txamqpx.broker.terms import type_name
 from txamqpx.broker.unsettled import Unsettled, too_late
-from txamqpx.protocol.delivering import DeliverFrames
+from txamqpx.protocol.delivering import DeliverFrames, hand_over
 from txamqpx.spec import amqp0_9_1 as amqp
 from txamqpx.spec.base import Method
 
@@ -92,7 +92,7 @@ class Consuming:
         method = amqp.BasicGetOk(
             unsettled.last, entry.redelivered, message.exchange, message.routing_key, queue.message_count
         )
-        self.channel.core.send_content(method, message.properties, message.body)
+        hand_over(self.channel.core, method, message.header, message.body)
         return None
 
     def ack(self, words: list[tuple[int, bool]]) -> None:

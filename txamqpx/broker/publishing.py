@@ -13,6 +13,7 @@ from txamqpx.broker.refusal import Refusal
 from txamqpx.broker.reply_to import NAME, ReplyTo
 from txamqpx.broker.roles import Channel
 from txamqpx.errors import DecodeError
+from txamqpx.protocol.delivering import hand_over
 from txamqpx.protocol.frames import END, METHOD
 from txamqpx.spec import amqp0_9_1 as amqp
 from txamqpx.spec.base import Method
@@ -134,7 +135,7 @@ class Publishing:
         """Give a message to its destinations, or back if there are none; return False if one refuses it."""
         if message.flags and not self._is_routed(destinations):
             method = amqp.BasicReturn(312, "NO_ROUTE", message.exchange, message.routing_key)
-            self._channel.core.send_content(method, message.properties, message.body)
+            hand_over(self._channel.core, method, message.header, message.body)
         if len(destinations) == 1:
             destination = destinations[0]
             return not destination.deleted and destination.publish(message)

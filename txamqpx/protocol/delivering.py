@@ -1,15 +1,16 @@
-"""Deliveries as bytes: the hot path of a broker."""
+"""Messages for clients as bytes, as their publishers have encoded them: the hot path of a broker."""
 
 from __future__ import annotations
 
 import struct
 
 from txamqpx.protocol.channel import ChannelCore
-from txamqpx.protocol.frames import BODY, END, METHOD, OVERHEAD, body_frames, header_frame, pack_head
+from txamqpx.protocol.frames import BODY, END, METHOD, OVERHEAD, body_frames, frame, header_frame, pack_head
 from txamqpx.spec.amqp0_9_1 import BasicDeliver
+from txamqpx.spec.base import Method
 from txamqpx.spec.wire import encode_short_string
 
-__all__ = ["DeliverFrames"]
+__all__ = ["DeliverFrames", "hand_over"]
 
 _pack_head = struct.Struct(">BHII").pack
 _pack_tag = struct.Struct(">QB").pack
@@ -21,6 +22,20 @@ _WORTH_PARTS = 8192
 
 # Heads and tails of method frames are kept per consumer and target; routing keys without end are not.
 _MAX_KEPT = 512
+
+
+def hand_over(core: ChannelCore, method: Method, header: bytes, body: bytes) -> None:
+    """Write a message that comes with another method than ``basic.deliver``.
+
+    Args:
+        core: The channel, which is open.
+        method: The method.
+        header: The message's properties in their encoded form: who gets them is not to blame for them.
+        body: Its body.
+    """
+    number, connection = core.number, core.connection
+    head = frame(METHOD, number, method.encode()) + header_frame(number, 60, header, len(body))
+    connection.outbox.append(head + body_frames(number, body, connection.tuning.frame_max))
 
 
 class DeliverFrames:
