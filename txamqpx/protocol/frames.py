@@ -79,7 +79,7 @@ class FrameReader:
     they came and joined when the last one is there.
     """
 
-    __slots__ = ("_kind", "_missing", "_number", "_pieces", "_rest", "pending")
+    __slots__ = ("_kind", "_number", "_pieces", "_rest", "missing", "pending")
 
     def __init__(self) -> None:
         #: How many bytes are kept.
@@ -88,7 +88,8 @@ class FrameReader:
         self._pieces: list[bytes] = []
         self._kind = 0
         self._number = 0
-        self._missing = 0
+        #: How many bytes of the frame that was begun are to come, if its head is there.
+        self.missing = 0
 
     def keep(self, data: bytes, offset: int) -> None:
         """Keep what is left of ``data`` from ``offset`` on: the beginning of one frame, or nothing."""
@@ -98,7 +99,7 @@ class FrameReader:
         else:
             self._kind, self._number, length = unpack_head(data, offset)
             self._pieces = [data[offset + 7 :]]
-            self._missing = length + OVERHEAD - self.pending
+            self.missing = length + OVERHEAD - self.pending
 
     def hold(self, data: bytes) -> None:
         """Keep ``data``, which is less than can be understood."""
@@ -109,7 +110,7 @@ class FrameReader:
         """Return what is kept, as it came."""
         if not self._pieces:
             return self._rest
-        length = self.pending + self._missing - OVERHEAD
+        length = self.pending + self.missing - OVERHEAD
         return b"".join((pack_head(self._kind, self._number, length), *self._pieces))
 
     def prepend(self, data: bytes) -> bytes:
@@ -124,10 +125,10 @@ class FrameReader:
         Raises:
             Silent: The frame is complete and does not end in 0xCE.
         """
-        missing = self._missing
+        missing = self.missing
         if len(data) < missing:
             self._pieces.append(data)
-            self._missing -= len(data)
+            self.missing -= len(data)
             self.pending += len(data)
             return 0
         check_end(data[missing - 1])

@@ -212,11 +212,10 @@ class ServerConnection(Connection):
         data = reader.prepend(data)
         if not reader.pending:
             return data, 0
-        begun = reader.begun()
-        kind, number, length = unpack_head(begun)
-        missing = length + OVERHEAD - len(begun)
+        missing = reader.missing
         if len(data) >= missing and data[missing - 1] != END:
-            raise _bad_end(kind, begun[7:] + data[: missing - 1], data[missing - 1])
+            begun = reader.begun()
+            raise _bad_end(begun[0], begun[7:] + data[: missing - 1], data[missing - 1])
         offset = reader.fill(data)
         if not offset:
             return None
