@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -345,6 +346,18 @@ def test_to_change_nothing_is_a_mistake(company: Company) -> None:
 def test_on_is_one_of_three(company: Company) -> None:
     with pytest.raises(ValueError, match="'all', on the 'next' connection"):
         company.broker.faults.drop(on="last")
+
+
+def test_what_is_done_at_once_is_not_for_a_connection_to_come(company: Company) -> None:
+    faults = company.broker.faults
+    for fault in (
+        faults.pause,
+        faults.close_connection,
+        faults.cancel_consumer,
+        partial(faults.close_channel, 404, ""),
+    ):
+        with pytest.raises(ValueError, match="this one is done at once"):
+            fault(on="next")
 
 
 # --------------------------------------------------------------------------- doors

@@ -243,7 +243,7 @@ class Faults:
             channel: The number of the channel; None: each that there is.
             on: On which connections: all that there are, or one.
         """
-        fault = Fault("publishers are paused", _scope(on), None)
+        fault = Fault("publishers are paused", _scope_now(on), None)
         for tap in tuple(self._taps):
             for one in _channels(tap) if fault.concerns(tap) else ():
                 if channel in (None, one.core.number):
@@ -262,7 +262,7 @@ class Faults:
             text: The whole reply text.
             on: Which: all that there are, or one.
         """
-        fault = Fault(f"the connection is closed, {code} {text!r}", _scope(on), None)
+        fault = Fault(f"the connection is closed, {code} {text!r}", _scope_now(on), None)
 
         def close(tap: Tap) -> None:
             if tap.session.core.is_open:
@@ -280,7 +280,7 @@ class Faults:
             channel: The number of the channel; None: each that there is.
             on: On which connections: all that there are, or one.
         """
-        fault = Fault(f"the channel is closed, {code} {text!r}", _scope(on), None)
+        fault = Fault(f"the channel is closed, {code} {text!r}", _scope_now(on), None)
 
         def close(tap: Tap) -> None:
             for one in _channels(tap):
@@ -298,7 +298,7 @@ class Faults:
             queue: Only those of this queue.
             on: On which connections: all that there are, or one.
         """
-        fault = Fault("a consumer is cancelled", _scope(on), None)
+        fault = Fault("a consumer is cancelled", _scope_now(on), None)
 
         def cancel(tap: Tap) -> None:
             consumers = [one for channel in _channels(tap) for one in channel.consuming.consumers.values()]
@@ -388,6 +388,14 @@ def _scope(on: On) -> Scope:
     if on == NEXT:
         return NEXT
     raise ValueError(f"a fault is on {ALL!r}, on the {NEXT!r} connection, or on one of those that there are")
+
+
+def _scope_now(on: On) -> Scope:
+    if on == NEXT:
+        raise ValueError(
+            f"a fault is on the {NEXT!r} connection if it strikes later; this one is done at once"
+        )
+    return _scope(on)
 
 
 def _channels(tap: Tap) -> list[Any]:
