@@ -133,7 +133,7 @@ def test_the_broker_lists_and_closes_its_connections(vhost: Vhost) -> None:
 
 
 def test_what_an_order_cannot_do_is_an_error(broker: BrokerNode) -> None:
-    with pytest.raises(NodeFailed, match="no_such_vhost|never made"):
+    with pytest.raises(NodeFailed, match=r"no_such_vhost|never made"):
         broker.delete_vhost("never made")
 
 
