@@ -22,12 +22,10 @@ class SmallReactor:
         self._at_start: list[Callable[[], object]] = []
         self._at_stop: list[Callable[[], Any]] = []
 
-    def callWhenRunning(self, function: Callable[..., object], *arguments: object) -> None:  # noqa: N802
+    def callWhenRunning(self, function: Callable[..., object], *arguments: object) -> None:
         self._at_start.append(partial(function, *arguments))
 
-    def addSystemEventTrigger(  # noqa: N802
-        self, phase: str, event: str, function: Callable[[], object]
-    ) -> None:
+    def addSystemEventTrigger(self, phase: str, event: str, function: Callable[[], object]) -> None:
         assert (phase, event) == ("before", "shutdown")
         self._at_stop.append(function)
 
