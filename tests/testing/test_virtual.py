@@ -142,6 +142,35 @@ def test_what_has_no_end_fails(world: World, monkeypatch: pytest.MonkeyPatch) ->
     assert "there is something to do still after 100 turns" in str(settling.error(AssertionError))
 
 
+def test_who_advances_it_as_a_clock_finds_each_call_made_at_its_time_as_well(world: World) -> None:
+    def attempt() -> None:
+        world.saw("attempt")
+        world.clock.callLater(60, attempt)
+        world.clock.callLater(0, world.saw, "what it causes")
+
+    world.clock.callLater(60, attempt)
+    world.clock.advance(150)
+    both = ["attempt", "what it causes"]
+    assert world.seen == [*((60, what) for what in both), *((120, what) for what in both)]
+    assert world.clock.seconds() == 150
+    world.drive()
+    assert len(world.seen) == 4
+
+
+def test_as_a_clock_it_has_no_time_without_end_and_none_that_is_over(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def again() -> None:
+        world.clock.callLater(0, again)
+
+    monkeypatch.setattr(virtual, "MOST_TURNS", 50)
+    world.clock.callLater(1, again)
+    with pytest.raises(AssertionError, match="there is something to do still after 50 turns"):
+        world.clock.advance(2)
+    with pytest.raises(ValueError, match="backwards"):
+        world.clock.advance(-1)
+
+
 def test_what_comes_from_elsewhere_belongs_to_it(world: World) -> None:
     world.turns.append(lambda: world.clock.callLater(0, world.saw, "from elsewhere"))
     settling = Deferred.fromCoroutine(world.clock.settle())

@@ -104,17 +104,46 @@ class VirtualClock(Clock):
         if self.closed:
             return
         try:
-            for call in self._due():
-                if call.active():
-                    self.calls.remove(call)
-                    call.called = 1
-                    call.func(*call.args, **call.kw)
+            self._make_due()
             if self._pool.busy:
                 self._pool.step(0 if self._due() else GLANCE)
         finally:
             self._wake()
 
+    def _make_due(self) -> None:
+        for call in self._due():
+            if call.active():
+                self.calls.remove(call)
+                call.called = 1
+                call.func(*call.args, **call.kw)
+
+    def _next(self) -> float:
+        return min((call.getTime() for call in self.calls), default=inf)
+
     # ----------------------------------------------------------------------- time
+
+    def advance(self, amount: float) -> None:
+        """Let time pass at once, for who takes this for no more than a ``Clock``; threads do nothing.
+
+        As in ``pass_time`` each call is made at its time, and what it causes before time goes on.
+
+        Args:
+            amount: How many seconds; not negative.
+
+        Raises:
+            AssertionError: There is no end to what is to be done at some time.
+            ValueError: It is negative.
+        """
+        if amount < 0:
+            raise ValueError("time does not go backwards")
+        end, turns = self.rightNow + amount, 0
+        while (due := self._next()) <= end:
+            turns = turns + 1 if due <= self.rightNow else 0
+            if turns > MOST_TURNS:
+                raise AssertionError(_endless())
+            self.rightNow = max(self.rightNow, due)
+            self._make_due()
+        self.rightNow = max(self.rightNow, end)
 
     async def settle(self) -> None:
         """Wait until nothing is left to do.
@@ -134,10 +163,7 @@ class VirtualClock(Clock):
             await self._next_turn()  # what drives this may have brought something
             if quiet and not self.busy:
                 return
-        raise AssertionError(
-            f"there is something to do still after {MOST_TURNS} turns: does a message go round in circles, "
-            "as one does that is requeued whenever it comes?"
-        )
+        raise AssertionError(_endless())
 
     async def pass_time(self, seconds: float) -> None:
         """Let time pass; whatever is due at one time is settled before time goes on.
@@ -150,7 +176,7 @@ class VirtualClock(Clock):
         """
         end = self.rightNow + seconds
         await self.settle()
-        while (due := min((call.getTime() for call in self.calls), default=inf)) <= end:
+        while (due := self._next()) <= end:
             self.rightNow = max(self.rightNow, due)
             self._wake()
             await self.settle()
@@ -160,6 +186,13 @@ class VirtualClock(Clock):
         turn: Deferred[None] = Deferred()
         self._turns(lambda: turn.callback(None))
         return turn
+
+
+def _endless() -> str:
+    return (
+        f"there is something to do still after {MOST_TURNS} turns: does a message go round in circles, "
+        "as one does that is requeued whenever it comes?"
+    )
 
 
 class _Pool(HandPool):
