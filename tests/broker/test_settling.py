@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from tests.broker.reactor import Reactor
-from txamqpx.broker import Broker
+from txamqpx.broker import Broker, settling
 from txamqpx.broker.settling import advance, settled
 from txamqpx.endpoints import connect_protocol
 from txamqpx.testing.outcomes import Watched, failure_of, is_pending
@@ -64,6 +64,19 @@ def test_calls_without_delay_are_waited_for_and_others_are_not(reactor: Reactor,
     reactor.callLater(5, print)
     assert turns(reactor, Watched(broker.settled())) >= 10
     assert left == [0]
+
+
+def test_what_has_no_end_fails(reactor: Reactor, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bounce() -> None:
+        reactor.callLater(0, bounce)
+
+    monkeypatch.setattr(settling, "MOST_TURNS", 50)
+    bounce()
+    for waiting in (broker.settled(), broker.advance(1)):
+        watched = Watched(waiting)
+        for _ in range(60):
+            reactor.turn()
+        assert str(watched.error(AssertionError)).startswith("there is something to do still after 50 turns")
 
 
 def test_who_does_not_read_is_not_waited_for(reactor: Reactor, broker: Broker) -> None:

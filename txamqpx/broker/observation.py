@@ -138,7 +138,8 @@ class Observation(Administration):
         somebody does elsewhere, in threads or over connections to others, is not known here.
 
         Returns:
-            A Deferred.  On a ``Clock`` everything is done at once, and it has fired.
+            A Deferred.  On a ``Clock`` everything is done at once, and it has fired; on a reactor it fails
+            with ``AssertionError`` if there is no end to it.
         """
         return settled(self.clock, self._taps)
 

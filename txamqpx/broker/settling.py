@@ -15,6 +15,9 @@ __all__ = ["advance", "settled"]
 # as a Deferred that is fired by one without delay, is seen in the one after it.
 _QUIET_TURNS = 2
 
+# More turns than anything takes that comes to an end: what needs more goes round in circles.
+MOST_TURNS = 100_000
+
 #: The connections that there are, now and later.
 Taps = Collection[Tap]
 
@@ -26,6 +29,7 @@ class _Settling:
         self._clock = clock
         self._taps = taps
         self._quiet = 0
+        self._turns = 0
         self._passed = -1
         self.done: Deferred[None] = Deferred(lambda _: self._turn.cancel())
         self._turn = clock.base.callLater(0, self._look)
@@ -39,7 +43,15 @@ class _Settling:
         self._passed = passed
         if self._quiet >= _QUIET_TURNS:
             self.done.callback(None)
+        elif self._turns == MOST_TURNS:
+            self.done.errback(
+                AssertionError(
+                    f"there is something to do still after {MOST_TURNS} turns: does a message go round in "
+                    "circles, as one does that is requeued whenever it comes?"
+                )
+            )
         else:
+            self._turns += 1
             self._turn = self._clock.base.callLater(0, self._look)
 
     def _is_busy(self) -> bool:
@@ -56,6 +68,9 @@ def settled(clock: BrokerClock, taps: Taps) -> Deferred[None]:
     Args:
         clock: The broker's time.
         taps: The connections that there are.
+
+    Returns:
+        The Deferred; on a reactor it fails with ``AssertionError`` if there is no end to it.
     """
     if clock.virtual:
         clock.advance(0)
@@ -72,7 +87,8 @@ def advance(clock: BrokerClock, taps: Taps, seconds: float) -> Deferred[None]:
         seconds: How long.
 
     Returns:
-        A Deferred that fires when all is over and settled; on a ``Clock`` it has fired.
+        A Deferred that fires when all is over and settled, and fails as that of ``settled``; on a ``Clock``
+        it has fired.
     """
     if seconds < 0:
         raise ValueError("time does not go backwards")
