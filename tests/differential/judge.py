@@ -64,7 +64,7 @@ def rabbitmq(steps: list[Step], node: Node, quiet: float) -> list[list[str]]:
 
 
 def compare(
-    steps: list[Step], node: Node, profile: str, patience: Sequence[float] = (0.02, 0.1, 0.5)
+    steps: list[Step], node: Node, profile: str, patience: Sequence[float] = (0.02, 0.2, 1.0)
 ) -> Difference | None:
     """Run a program on both; a difference counts only if patience does not make it go away."""
     ours = embedded(steps, profile)
