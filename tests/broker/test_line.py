@@ -52,6 +52,30 @@ def test_whoever_comes_back_has_the_old_place(data: st.DataObject) -> None:
     assert positions(line) == [*range(8)]
 
 
+class Watched(Entry):
+    """A place that counts how often anybody looks at its number."""
+
+    looks = 0
+
+    def __init__(self, position: int) -> None:
+        self.number = position
+
+    @property
+    def position(self) -> int:  # type: ignore[override]
+        Watched.looks += 1
+        return self.number
+
+
+@pytest.mark.parametrize("behind", [0, 500])
+def test_many_who_come_back_one_by_one_do_not_wait_for_each_other(behind: int) -> None:
+    line = Line(Watched(position) for position in range(500, 500 + behind))
+    Watched.looks = 0
+    for position in range(500):
+        line.restore([Watched(position)])
+    assert Watched.looks < 500 * 30
+    assert positions(line) == [*range(500 + behind)]
+
+
 def test_a_line_knows_its_weight() -> None:
     line = WeighedLine()
     entries = [entry(position) for position in range(3)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import deque
 from collections.abc import Iterable, Iterator
 from operator import attrgetter
@@ -12,6 +13,9 @@ from txamqpx.broker.message import Entry
 __all__ = ["Line", "PriorityLine", "Ready", "WeighedLine"]
 
 _position = attrgetter("position")
+
+# So many are put back one by one; more are merged with what stands before the last of them.
+_FEW = 20
 
 # The flag of that property, in the first octet of the flags.
 _PRIORITY = 0x08
@@ -54,7 +58,9 @@ class Line(deque[Entry]):
     def restore(self, entries: Iterable[Entry]) -> None:
         """Take some back to the places that they had, which are seldom far from the head."""
         back = sorted(entries, key=_position)
-        if not back:
+        if len(back) <= _FEW:  # or each of many that come one by one would move all that came before
+            for entry in back:
+                insort(self, entry, key=_position)
             return
         last = back[-1].position
         while self and self[0].position < last:
