@@ -45,3 +45,13 @@ def test_who_has_the_tag_now_gets_the_credit() -> None:
     assert (former.unsettled, heir.unsettled, heir.is_out) == (1, 1, True)
     assert former.settled()
     assert (former.unsettled, heir.unsettled, heir.is_out) == (0, 0, False)
+
+
+def test_a_tag_has_as_many_heirs_as_it_likes() -> None:
+    queue, mouth = Yard().queue(), Mouth()
+    first = last = mouth.consume(queue)
+    for _ in range(2000):
+        last.heir = mouth.consume(queue)
+        last = last.heir
+    assert not first.settled()
+    assert (first.unsettled, last.unsettled) == (-1, -1)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -179,6 +180,18 @@ def test_exchanges_that_go_with_their_last_binding_take_others_along(exchanges: 
     assert not any(name in exchanges for name in "abc")
     assert "stays" in exchanges
     assert not exchanges["stays"].is_used
+
+
+def test_a_long_chain_of_exchanges_goes_at_once(exchanges: Exchanges) -> None:
+    jobs = Yard().queue("jobs")
+    names = [str(number) for number in range(1000)]
+    for name in names:
+        declare(exchanges, name, auto_delete=True)
+    for name, following in pairwise(names):
+        exchanges.bind(exchanges[name], exchanges[following], "", {})
+    exchanges.bind(exchanges[names[-1]], jobs, "", {})
+    exchanges.forget(jobs)
+    assert not any(name in exchanges for name in names)
 
 
 def test_exchanges_in_a_circle_go_together(exchanges: Exchanges) -> None:

@@ -67,6 +67,7 @@ class Consumer:
     """
 
     __slots__ = (
+        "__weakref__",
         "arguments",
         "consuming",
         "exclusive",
@@ -110,10 +111,12 @@ class Consumer:
 
     def settled(self) -> bool:
         """Take note that it has one message fewer; return whether it has its turns again for that."""
-        self.unsettled -= 1
-        if self.heir is not None:
-            return self.heir.settled()
-        if not self.is_out:
+        consumer = self
+        consumer.unsettled -= 1
+        while consumer.heir is not None:
+            consumer = consumer.heir
+            consumer.unsettled -= 1
+        if not consumer.is_out:
             return False
-        self.queue.rejoin(self)
+        consumer.queue.rejoin(consumer)
         return True

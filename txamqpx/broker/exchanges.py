@@ -201,18 +201,19 @@ class Exchanges:
         """Take back a binding, if it is there, and the exchange too if it was to go with its last one."""
         if source.unbind(destination, routing_key, arguments):
             self._routes.clear()
-            self._drop_if_idle(source)
+            if source.auto_delete and not source.is_used:
+                self._drop(source)
 
     def forget(self, destination: Hashable) -> None:
         """Drop the bindings to what is gone, and the exchanges that were there for no more than those."""
-        for exchange in [*self._by_name.values()]:
-            if exchange.forget(destination):
-                self._routes.clear()
-                self._drop_if_idle(exchange)
-
-    def _drop_if_idle(self, exchange: Exchange) -> None:
-        if exchange.auto_delete and not exchange.is_used:
-            self._drop(exchange)
+        gone = [destination]
+        for one in gone:
+            for exchange in [*self._by_name.values()]:
+                if exchange.forget(one):
+                    self._routes.clear()
+                    if exchange.auto_delete and not exchange.is_used:
+                        del self._by_name[exchange.name]
+                        gone.append(exchange)
 
     # ----------------------------------------------------------------------- routing
 
