@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from weakref import ref
 
 import pytest
 
@@ -416,6 +417,43 @@ def test_who_fetches_from_a_quorum_queue_and_settles_nothing() -> None:
     floor.settle()
     assert floor.reason(ended.value, channel)[0] == 406
     assert floor.broker.queue("q").ready == 1
+
+
+@pytest.mark.parametrize("fetches", [False, True])
+def test_who_keeps_several_things_for_too_long_loses_a_channel_once(fetches: bool) -> None:
+    floor = Floor(consumer_timeout=60)
+    floor.declare(queue_type="quorum")
+    floor.feed(b"0", b"1")
+    before = {*floor.broker.sessions}
+    channel = floor.channel()
+    (session,) = floor.broker.sessions - before
+    session.capabilities = frozenset()
+    floor.consume(1, channel=channel, consumer_tag="t")
+    if fetches:
+        assert floor.do(channel.basic_get("q")) is not None
+    else:
+        floor.consume(1, channel=channel, consumer_tag="u")
+    ended = floor.watch(channel.when_closed())
+    floor.broker.advance(60)
+    floor.settle()
+    assert floor.reason(ended.value, channel)[0] == 406
+    assert floor.broker.queue("q").ready == 2
+    assert len(floor.consume()) == 2
+
+
+def test_a_consumer_that_is_over_and_has_settled_all_is_forgotten() -> None:
+    floor = Floor()
+    floor.declare()
+    floor.feed(b"0")
+    got = floor.consume(consumer_tag="t")
+    (consumer,) = floor.broker.vhosts["/"].queues["q"].consumers
+    seen = ref(consumer)
+    del consumer
+    floor.do(floor.mine.basic_cancel("t"))
+    assert seen() is not None
+    got[0].ack()
+    floor.settle()
+    assert seen() is None
 
 
 @pytest.mark.parametrize(("kind", "early", "late"), [("classic", 2, 4), ("quorum", 0, 2)])

@@ -55,6 +55,26 @@ def ack(queue: QuorumQueue, *entries: Entry) -> None:
     queue.dispatch()
 
 
+class Hasty(Mouth):
+    """A channel that does not understand, and gives everything back when it ends over that.
+
+    Args:
+        queue: Where all that it has is from.
+    """
+
+    def __init__(self, queue: QuorumQueue) -> None:
+        super().__init__()
+        self.understands = False
+        self.queue = queue
+
+    def too_late(self) -> None:
+        """End."""
+        for consumer in list(self.queue.consumers):
+            self.queue.remove_consumer(consumer)
+        self.queue.requeue(self.got, failed=True, gone=True)
+        self.got = []
+
+
 # --------------------------------------------------------------------------- counts and limits
 
 
@@ -308,6 +328,16 @@ def test_who_cannot_be_told_loses_the_channel(new: Yard, fetched: bool) -> None:
     new.clock.advance(1)
     assert mouth.ended == 1
     assert queue.message_count == 1
+
+
+def test_nothing_is_kept_of_a_channel_that_ends_over_it(new: Yard) -> None:
+    queue = quorum(new, b"0", b"1", consumer_timeout=1000)
+    mouth = Hasty(queue)
+    for tag in ("t", "u"):
+        mouth.consume(queue, prefetch=1, tag=tag)
+    new.clock.advance(1)
+    assert queue.message_count == 2
+    assert not queue._lapsed
 
 
 def test_who_has_fetched_without_a_channel_just_loses_it(new: Yard) -> None:

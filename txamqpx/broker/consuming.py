@@ -6,6 +6,7 @@ import base64
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 from txamqpx.broker.consumer import Consumer
 from txamqpx.broker.message import Entry
@@ -37,8 +38,8 @@ class Consuming:
         self.channel = channel
         self.consumers: dict[str, Consumer] = {}
         self.unsettled = Unsettled(channel)
-        # Consumers that were cancelled and have something unsettled, by their tags.
-        self._former: dict[str, Consumer] = {}
+        # Consumers that were cancelled, by their tags, as long as what they have keeps them.
+        self._former: WeakValueDictionary[str, Consumer] = WeakValueDictionary()
         self.prefetch = 0
         self._frames: DeliverFrames | None = None
 
@@ -150,8 +151,9 @@ class Consuming:
         return self.consumers.get(consumer.tag) is consumer and self._tell_cancelled(consumer)
 
     def too_late(self) -> None:
-        """End the channel, which has not settled something in time."""
-        self.channel.refuse(too_late(self.channel.core.number, -1))
+        """End the channel, which has not settled something in time, unless it is over."""
+        if not self.channel.closed:
+            self.channel.refuse(too_late(self.channel.core.number, -1))
 
     def _tell_cancelled(self, consumer: Consumer) -> bool:
         if "consumer_cancel_notify" not in self.channel.session.capabilities:

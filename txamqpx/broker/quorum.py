@@ -280,27 +280,27 @@ class QuorumQueue(Queue):
 
     def _release(self, entries: list[Entry]) -> None:
         """Take messages back from those who have kept them for too long."""
-        late: dict[Consumer | Receiver, list[Entry]] = {}
+        late: dict[Consumer | Receiver, None] = {}
         for entry in entries:
             one = cast(QuorumEntry, entry)
             holder = cast("Consumer | None", one.consumer) or one.fetcher
             del self.unsettled[one]
             self._take_back(one.renewed(), failed=False, gone=False)
             one.consumer = None
+            if isinstance(holder, Consumer):  # all are noted before one of them ends a channel with others
+                self._lapsed[one] = holder
+                holder.unsettled -= 1
             if holder is not None:
-                late.setdefault(holder, []).append(one)
-        for holder, mine in late.items():
+                late[holder] = None
+        for holder in late:
             if isinstance(holder, Consumer):
-                self._pause(holder, mine)
+                self._pause(holder)
             else:
                 holder.too_late()
         self._trim()
         self.dispatch()
 
-    def _pause(self, consumer: Consumer, entries: list[Entry]) -> None:
-        for entry in entries:
-            self._lapsed[entry] = consumer
-            consumer.unsettled -= 1
+    def _pause(self, consumer: Consumer) -> None:
         consumer.limit = 0
         self.consumers.paused(consumer)
         if not consumer.consuming.released(consumer):
