@@ -56,6 +56,13 @@ RANKS = {
 }
 """Each module's rank, or that of the package it lives in. The root is above all of them."""
 
+BROKER_MAY_USE = {
+    "txamqpx.endpoints": "the registry of URL schemes",
+    "txamqpx.pulse": "the same on both sides of a wire",
+    "txamqpx.writer": "the same on both sides of a wire",
+}
+"""What the embedded broker takes from ranks 5 and 6, and why: nothing else of a client is its business."""
+
 TOP = 9
 WITHOUT_TWISTED = 3
 CLOCKS_AND_WIRES = {"asyncio", "sched", "select", "selectors", "socket", "ssl", "threading", "time"}
@@ -106,6 +113,11 @@ def imports(source: str, modules: Mapping[str, str]) -> Iterator[str]:
                 yield submodule if submodule in modules else str(node.module)
 
 
+def is_in(package: str, module: str) -> bool:
+    """Tell whether a module is a package or in it."""
+    return f"{module}.".startswith(f"{package}.")
+
+
 def violations(modules: Mapping[str, str]) -> list[str]:
     """Return a sentence for each import that the house does not allow."""
     found = []
@@ -118,6 +130,8 @@ def violations(modules: Mapping[str, str]) -> list[str]:
                 found.append(f"{module} imports {name} relatively")
             elif root == "txamqpx":
                 graph[module].add(name)
+                if is_in("txamqpx.broker", module) and rank(name) in (5, 6) and name not in BROKER_MAY_USE:
+                    found.append(f"{module} imports {name}, which is a client's")
                 if rank(name) > rank(module):
                     found.append(f"{module} (rank {rank(module)}) imports {name} (rank {rank(name)})")
             elif root == "twisted" and rank(module) <= WITHOUT_TWISTED:
@@ -155,6 +169,7 @@ def test_the_ranks_are_those_of_modules_that_exist() -> None:
         ("txamqpx.spec.wire", "from .base import Method", "imports .base relatively"),
         ("txamqpx.spec.wire", "from . import base", "imports . relatively"),
         ("txamqpx.protocol.heartbeat", "import time", "imports time, but the protocol knows no clock"),
+        ("txamqpx.broker.queue", "from txamqpx.channel import Channel", "which is a client's"),
     ],
 )
 def test_a_forbidden_import_is_named(module: str, source: str, violation: str) -> None:
