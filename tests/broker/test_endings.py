@@ -92,6 +92,20 @@ def test_nothing_is_delivered_behind_a_goodbye(broker: Broker, publisher: Visito
     assert broker.queue("q").ready == 1
 
 
+def test_a_connection_that_is_lost_over_its_goodbye_ends_once(broker: Broker) -> None:
+    broker.limits.vhost_connections["/"] = 1
+    visitor = Visitor(broker).open(1)
+    broker.set_alarm()
+    visitor.write(publish("q") + methods(0, amqp.ConnectionClose(200, "")))  # which is read, and put off
+    visitor.leave()
+    broker.clear_alarm()
+    Visitor(broker).open()
+    third = Visitor(broker)
+    third.log_in()
+    third.send(0, amqp.ConnectionTuneOk(2047, 131072, 0), amqp.ConnectionOpen("/"))
+    assert third.refusal()[0] == 530
+
+
 # --------------------------------------------------------------------------- who reads nothing
 
 

@@ -102,6 +102,8 @@ class ServerConnection(Connection):
 
     def answer_close(self, method: amqp.ConnectionClose) -> None:
         """Send ``connection.close-ok`` behind everything else, and end."""
+        if self.state is _S.CLOSED:
+            return  # it was lost before anybody came to that
         last = b"".join((*self.outbox.take(), frame(METHOD, 0, amqp.ConnectionCloseOk().encode())))
         self.outbox.wake()
         self.outbox.append_urgent(last)
