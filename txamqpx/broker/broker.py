@@ -94,6 +94,7 @@ class Broker(Observation, Factory):
         return {
             "capabilities": dict.fromkeys(capabilities, True),
             "cluster_name": self.name,
+            "copyright": "the authors of txamqpx",
             "information": "txamqpx's embedded broker, which keeps nothing",
             "platform": f"Python {platform.python_version()}",
             "product": "RabbitMQ",
