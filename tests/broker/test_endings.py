@@ -148,3 +148,33 @@ def test_what_is_given_back_is_as_it_came(publisher: Visitor) -> None:
     publisher.clock.advance(0)
     said: bytes = publisher.transport.value()  # type: ignore[no-untyped-call]
     assert said.endswith(header_frame(1, 60, DEEP, 0))
+
+
+def buried_under_a_long_key(broker: Broker) -> Visitor:
+    """Return a client that has rejected a message; nobody can be given the dead letter that it became."""
+    visitor = Visitor(broker).open(1)
+    arguments = {"x-dead-letter-exchange": "amq.fanout", "x-dead-letter-routing-key": "k" * 256}
+    visitor.send(1, amqp.QueueDeclare("jobs", durable=True, arguments=arguments))
+    visitor.send(1, amqp.QueueBind("q", "amq.fanout", ""))
+    visitor.write(publish("jobs", b"x"))
+    visitor.send(1, amqp.BasicGet("jobs"), amqp.BasicReject(1, requeue=False))
+    return visitor
+
+
+def test_what_cannot_be_delivered_ends_who_would_get_it_and_nobody_else(
+    broker: Broker, publisher: Visitor
+) -> None:
+    consumers = [Visitor(broker).open(1), Visitor(broker).open(1)]
+    for consumer in consumers:
+        consumer.send(1, CONSUME)
+        consumer.hear()
+    assert buried_under_a_long_key(broker).is_in()
+    assert [consumer.refusal() for consumer in consumers] == [(541, "INTERNAL_ERROR")] * 2
+    assert (broker.queue("q").ready, broker.queue("q").unacked) == (1, 0)
+
+
+def test_what_cannot_be_fetched_ends_who_fetches_it(broker: Broker, publisher: Visitor) -> None:
+    buried_under_a_long_key(broker)
+    publisher.send(1, amqp.BasicGet("q"))
+    assert publisher.refusal() == (541, "INTERNAL_ERROR")
+    assert (broker.queue("q").ready, broker.queue("q").unacked) == (1, 0)

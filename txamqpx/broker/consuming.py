@@ -15,6 +15,7 @@ from txamqpx.broker.refusal import Refusal
 from txamqpx.broker.roles import Channel
 from txamqpx.broker.terms import type_name
 from txamqpx.broker.unsettled import Unsettled, too_late
+from txamqpx.errors import EncodeError
 from txamqpx.protocol.delivering import DeliverFrames, hand_over
 from txamqpx.spec import amqp0_9_1 as amqp
 from txamqpx.spec.base import Method
@@ -69,15 +70,18 @@ class Consuming:
         frames = self._frames
         if frames is None:
             frames = self._frames = DeliverFrames(self.channel.core)
-        frames.send(
-            consumer.tag,
-            tag,
-            entry.redelivered,
-            message.exchange,
-            message.routing_key,
-            message.header,
-            message.body,
-        )
+        try:
+            frames.send(
+                consumer.tag,
+                tag,
+                entry.redelivered,
+                message.exchange,
+                message.routing_key,
+                message.header,
+                message.body,
+            )
+        except EncodeError:  # a dead letter's routing key may be longer than any that is published
+            self.channel.session.refuse(Refusal(541, ""))
 
     def get(self, queue: Queue, *, no_ack: bool) -> Method | None:
         """Answer a ``basic.get``."""
@@ -93,7 +97,10 @@ class Consuming:
         method = amqp.BasicGetOk(
             unsettled.last, entry.redelivered, message.exchange, message.routing_key, queue.message_count
         )
-        hand_over(self.channel.core, method, message.header, message.body)
+        try:
+            hand_over(self.channel.core, method, message.header, message.body)
+        except EncodeError:
+            raise Refusal(541, "") from None
         return None
 
     def ack(self, words: list[tuple[int, bool]]) -> None:
