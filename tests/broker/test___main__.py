@@ -15,6 +15,7 @@ from twisted.internet.task import Clock
 
 from txamqpx.broker import __main__ as program
 from txamqpx.broker.names import names
+from txamqpx.params import parse_url
 from txamqpx.testing.outcomes import Watched
 
 
@@ -128,7 +129,7 @@ def test_what_it_says_and_how_it_ends(listening: list[Port]) -> None:
         "An embedded broker, to be taken for rabbitmq-4.3. It keeps nothing.",
         "Listening on 127.0.0.1:5672",
         "Listening on UNIXAddress('/run/x')",
-        "Connect with amqp://me:...@localhost:5672/",
+        "Connect with amqp://me:...@localhost:5672",
         "Ctrl-C ends it.",
     ]
     assert "secret" not in said
@@ -140,9 +141,19 @@ def test_what_it_says_and_how_it_ends(listening: list[Port]) -> None:
 
 
 @pytest.mark.usefixtures("listening")
+@pytest.mark.parametrize(("user", "vhost"), [("guest", "/"), ("a/b@c", "shop"), ("u", "v/1 ")])
+def test_the_url_that_it_says_leads_to_it(user: str, vhost: str) -> None:
+    said, reactor = run("--listen", "tcp", "--user", f"{user}:p", "--vhost", vhost, "--vhost", "other")
+    (line,) = [line for line in said.splitlines() if line.startswith("Connect with ")]
+    parameters = parse_url(line.removeprefix("Connect with ").replace(":...@", ":p@"))
+    assert (parameters.username, parameters.virtual_host) == (user, vhost)
+    reactor.triggers[0]()
+
+
+@pytest.mark.usefixtures("listening")
 def test_a_broker_over_tls_or_without_ports() -> None:
     said, reactor = run("--listen", "ssl:5671")
-    assert "Connect with amqps://guest:...@localhost:5672/" in said
+    assert "Connect with amqps://guest:...@localhost:5672\n" in said
     reactor.triggers[0]()
     said, reactor = run("--listen", "unix")
     assert "Connect with" not in said

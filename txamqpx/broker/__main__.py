@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from typing import Any, TextIO
+from urllib.parse import quote
 
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.endpoints import serverFromString
@@ -106,12 +107,17 @@ class Program:
         self._say(f"An embedded broker, to be taken for {self._chosen.profile}. It keeps nothing.")
         for port in self._ports:
             self._say(f"Listening on {self._where(port)}")
-        (user, *_) = self._chosen.user
         host: Any = self._ports[0].getHost()
         if hasattr(host, "port"):
-            scheme = "amqps" if self._chosen.listen[0].startswith("ssl") else "amqp"
-            self._say(f"Connect with {scheme}://{user}:...@localhost:{host.port}/")
+            self._say(f"Connect with {self._url(host.port)}")
         self._say("Ctrl-C ends it.")
+
+    def _url(self, port: int) -> str:
+        scheme = "amqps" if self._chosen.listen[0].startswith("ssl") else "amqp"
+        user, vhost = quote(next(iter(self._chosen.user)), safe=""), self._chosen.vhost[0]
+        # A slash with nothing behind it would name a virtual host without a name.
+        path = "" if vhost == "/" else f"/{quote(vhost, safe='')}"
+        return f"{scheme}://{user}:...@localhost:{port}{path}"
 
     def _where(self, port: IListeningPort) -> str:
         host: Any = port.getHost()
