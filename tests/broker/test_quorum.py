@@ -105,6 +105,17 @@ def test_one_count_that_begins_with_what_is_fetched(old: Yard) -> None:
 
 
 @pytest.mark.parametrize("profile", PROFILES)
+def test_the_counts_are_in_the_order_of_all_headers(profile: str) -> None:
+    yard = Yard(profile)
+    queue = quorum(yard)
+    yard.publish(queue, b"1", headers={"mine": 1, "x-mine": 2})
+    give_back(queue, take(queue), failed=True)
+    names = [*take(queue).message.headers]
+    assert names == sorted(names)
+    assert "x-delivery-count" in names
+
+
+@pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("limit", [0, 1, 3])
 def test_enough_is_enough(profile: str, limit: int) -> None:
     yard = Yard(profile)

@@ -136,7 +136,7 @@ async def test_counts_of_what_is_fetched(vhost: Vhost, channel: Channel) -> None
 @pytest_twisted.ensureDeferred
 async def test_counts_that_a_publisher_made_up(vhost: Vhost, channel: Channel) -> None:
     await fill(channel, "q", [], {**QUORUM, "x-delivery-limit": 5})
-    made_up = BasicProperties(headers={"x-delivery-count": 9, "x-acquired-count": 8, "mine": 1})
+    made_up = BasicProperties(headers={"x-delivery-count": 9, "x-acquired-count": 8, "y": 1, "mine": 1})
     publisher = await another(channel, confirms=True)
     await publisher.basic_publish(b"1", routing_key="q", properties=made_up)
     first = await get(channel, "q", no_ack=False)
@@ -146,7 +146,7 @@ async def test_counts_that_a_publisher_made_up(vhost: Vhost, channel: Channel) -
     await until_ready(channel, "q", 1)
     again = await get(channel, "q")
     assert counts(again) == ((1, 1) if is_since(vhost.node, "4.3") else (1, 8))
-    assert headers_of(again)["mine"] == 1
+    assert [*headers_of(again)] == ["mine", "x-acquired-count", "x-delivery-count", "y"]
 
 
 # --------------------------------------------------------------------------- limits

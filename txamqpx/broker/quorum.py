@@ -242,7 +242,7 @@ class QuorumQueue(Queue):
             fields[b"x-acquired-count"] = number(entry.returns)
         if entry.failures or self._ways.tells_no_failures:
             fields[b"x-delivery-count"] = number(entry.failures)
-        parts[HEADERS] = table(fields)
+        parts[HEADERS] = table(dict(sorted(fields.items())))
         entry.message = Message.of(message.exchange, message.routing_key, properties_of(parts), message.body)
 
     def _due(self, entries: list[Entry]) -> None:
