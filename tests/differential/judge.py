@@ -109,7 +109,7 @@ def search(
         if difference is None:
             report(f"seed {number}: the same")
             continue
-        small = shrink(difference, lambda steps: compare(steps, node, profile, (0.03,)))
+        small = shrink(difference, lambda steps: compare(steps, node, profile, (0.03, 0.15)))
         small = compare(small.steps, node, profile) or difference  # in haste it may have run after a ghost
         found.append(small)
         report(f"seed {number}: {len(small.steps)} steps\n{small}")

@@ -15,11 +15,14 @@ CONNECTIONS = 2
 CHANNELS = 2
 
 QUEUES = ("q0", "q1", "q2") * 8 + ("", "missing")
-EXCHANGES = ("e0", "e1", "") * 6 + ("amq.direct", "amq.topic", "amq.fanout", "amq.headers", "missing")
+EXCHANGES = ("e0", "e1", "") * 10 + ("amq.direct", "amq.topic", "amq.fanout", "amq.headers", "missing")
+NAMED = ("e0", "e1") * 10 + ("amq.direct", "amq.topic", "amq.fanout", "amq.headers", "missing", "")
 KEYS = ("k", "a.b", "q0", "q1", "q2", "q0", "q1", "")
 PATTERNS = ("k", "a.*", "#", "*.b", "a.#", "")
 NOTHING = amqp.BasicProperties()
 TAGS = ("t0", "t1", "t2")
+TRANSACTIONAL = (1, 2)
+"""The connection and the channel on which there may be transactions."""
 
 
 @attrs.frozen
@@ -84,7 +87,9 @@ def _beginning(random: Random) -> list[Step]:
             steps.append(Say(0, 1, amqp.QueueBind(name, random.choice(("e0", "e1")), key)))
     for connection in range(CONNECTIONS):
         for channel in range(1, CHANNELS + 1):
-            if _chance(random, 0.5):
+            if (connection, channel) == TRANSACTIONAL and _chance(random, 0.5):
+                steps.append(Say(connection, channel, amqp.TxSelect()))
+            elif _chance(random, 0.5):
                 steps.append(Say(connection, channel, amqp.ConfirmSelect()))
             if _chance(random, 0.5):
                 steps.append(Say(connection, channel, amqp.BasicQos(0, random.choice((1, 2, 3, 10)))))
@@ -100,8 +105,10 @@ def _sensible(random: Random) -> dict[str, Any]:
         arguments["x-max-length"] = random.choice((1, 2, 3))
         if _chance(random, 0.6):
             arguments["x-overflow"] = random.choice(("drop-head", "reject-publish", "reject-publish-dlx"))
+    elif _chance(random, 0.15):
+        arguments["x-max-length-bytes"] = random.choice((2, 4, 8))
     if _chance(random, 0.5):
-        arguments["x-dead-letter-exchange"] = random.choice(("", "e0", "e1", "amq.fanout", "nowhere"))
+        arguments["x-dead-letter-exchange"] = random.choice(("", "", "e0", "e1", "amq.fanout", "nowhere"))
         if _chance(random, 0.6):
             arguments["x-dead-letter-routing-key"] = random.choice(("q0", "q1", "q2", "k", "dead"))
     if _chance(random, 0.15):
@@ -168,7 +175,7 @@ def _declare_exchange(random: Random, number: int) -> Method:
     if _chance(random, 0.25):
         arguments["alternate-exchange"] = random.choice(("e0", "e1", "amq.fanout", "nowhere"))
     return amqp.ExchangeDeclare(
-        random.choice(EXCHANGES),
+        random.choice(NAMED),
         random.choice(("direct", "fanout", "topic", "headers", "topic")),
         passive=_chance(random, 0.1),
         durable=_chance(random, 0.8),
@@ -195,7 +202,7 @@ _MATCHES: Sequence[Mapping[str, Any]] = (
 def _bind(random: Random, number: int) -> Method:
     return amqp.QueueBind(
         random.choice(QUEUES),
-        random.choice(EXCHANGES),
+        random.choice(NAMED),
         random.choice(PATTERNS),
         arguments=dict(random.choice(_MATCHES)),
     )
@@ -204,7 +211,7 @@ def _bind(random: Random, number: int) -> Method:
 def _unbind(random: Random, number: int) -> Method:
     return amqp.QueueUnbind(
         random.choice(QUEUES),
-        random.choice(EXCHANGES),
+        random.choice(NAMED),
         random.choice(PATTERNS),
         arguments=dict(random.choice(_MATCHES)),
     )
@@ -212,7 +219,7 @@ def _unbind(random: Random, number: int) -> Method:
 
 def _bind_exchange(random: Random, number: int) -> Method:
     kind = random.choice((amqp.ExchangeBind, amqp.ExchangeBind, amqp.ExchangeUnbind))
-    return kind(random.choice(EXCHANGES), random.choice(EXCHANGES), random.choice(PATTERNS))
+    return kind(random.choice(NAMED), random.choice(NAMED), random.choice(PATTERNS))
 
 
 def _publish(random: Random, number: int) -> tuple[Any, ...]:
@@ -241,8 +248,8 @@ def _get(random: Random, number: int) -> Method:
 
 def _consume(random: Random, number: int) -> Method:
     arguments: dict[str, Any] = {}
-    if _chance(random, 0.15):
-        arguments["x-priority"] = random.choice((1, 5, -1, "high"))
+    if _chance(random, 0.3):
+        arguments["x-priority"] = random.choice((1, 1, 5, 5, -1, 0, "high"))
     return amqp.BasicConsume(
         random.choice(QUEUES),
         random.choice(TAGS),
@@ -257,7 +264,7 @@ def _cancel(random: Random, number: int) -> Method:
 
 
 def _qos(random: Random, number: int) -> Method:
-    return amqp.BasicQos(0, random.choice((0, 1, 2, 3)), False)
+    return amqp.BasicQos(0, random.choice((0, 1, 2, 3)), _chance(random, 0.15))
 
 
 def _settle(random: Random, number: int) -> Settle:
@@ -273,6 +280,11 @@ def _settle(random: Random, number: int) -> Settle:
 
 def _mode(random: Random, number: int) -> Method:
     return random.choice((amqp.ConfirmSelect(), amqp.TxSelect(), amqp.TxCommit(), amqp.TxRollback()))
+
+
+def _finish(random: Random, number: int) -> Say:
+    kind = random.choice((amqp.TxCommit, amqp.TxCommit, amqp.TxCommit, amqp.TxRollback, amqp.TxSelect))
+    return Say(*TRANSACTIONAL, kind())
 
 
 def _confirm(random: Random, number: int) -> Method:
@@ -303,6 +315,7 @@ _MAKERS: Mapping[Callable[[Random, int], Any], float] = {
     _qos: 2,
     _settle: 25,
     _mode: 1,
+    _finish: 3,
     _confirm: 1,
     _close: 1,
     _drop: 0.5,

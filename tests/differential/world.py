@@ -141,14 +141,20 @@ class World:
     def run(self, steps: list[Step]) -> list[list[str]]:
         """Run a program; return for each step what the broker has said to it."""
         said = [self.step(step) for step in steps]
+        self.close()
+        return said
+
+    def close(self) -> None:
+        """Hang up all lines."""
         for line in self._lines.values():
             line.close()
-        return said
 
     def step(self, step: Step) -> list[str]:
         """Run one step, and return what was said to whom."""
         line = self._lines.get(step.connection)
         if line is None or not line.open:
+            if line is not None:
+                line.close()
             line = self._lines[step.connection] = Line(self._connect(), self._vhost)
         if isinstance(step, Drop):
             line.close()
