@@ -65,3 +65,13 @@ def test_another_error_is_none_of_that_class() -> None:
 def test_an_error_of_a_derived_class_says_something_else() -> None:
     with pytest.raises(AssertionError, match=r"^NotFound\('gone'\) is derived from ChannelClosed$"):
         failure_of(fail(NotFound("gone")), ChannelClosed)
+
+
+def test_a_deferred_that_waits_for_another_is_pending() -> None:
+    other: Deferred[int] = Deferred()
+    waiting: Deferred[None] = succeed(None)
+    waiting.addCallback(lambda _: other)
+    assert is_pending(waiting)
+    other.callback(1)
+    assert not is_pending(waiting)
+    assert success_of(waiting) == 1

@@ -112,4 +112,4 @@ def failure_of(deferred: Deferred[Any], kind: type[BaseException] | None = None)
 
 def is_pending(deferred: Deferred[Any]) -> bool:
     """Whether a Deferred still waits; nothing happens to it."""
-    return not deferred.called
+    return not deferred.called or deferred.paused > 0  # by one that a callback has returned
