@@ -106,5 +106,7 @@ def test_what_does_not_fit_on_the_wire_is_no_delivery() -> None:
     with pytest.raises(EncodeError, match="message_id"):
         delivery(message_id="m" * 256)
     wrong: Any = {"message_id": "m"}
+    with pytest.raises(EncodeError, match="body: must be bytes, not str"):
+        delivery("text")  # type: ignore[arg-type]
     with pytest.raises(EncodeError, match="must be BasicProperties, not dict"):
         delivery(properties=wrong)

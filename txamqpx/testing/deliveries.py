@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Unpack
 
+from txamqpx.errors import EncodeError
 from txamqpx.message import Delivery
 from txamqpx.publishing.outgoing import PropertyFields, merge_properties
 from txamqpx.spec.amqp0_9_1 import BasicAck, BasicNack, BasicProperties, BasicReject
@@ -82,6 +83,8 @@ def delivery(
     Raises:
         EncodeError: Something does not fit on the wire.
     """
+    if not isinstance(body, bytes):
+        raise EncodeError(f"must be bytes, not {type(body).__name__}", "body")
     header = merge_properties(properties, fields).encode()
     peer = scripted(heartbeat=0)
     peer.open(heartbeat=0)

@@ -195,15 +195,16 @@ class ScriptedPeer(Protocol):
             AssertionError: The client has sent nothing, something else, or what the protocol forbids.
         """
         self._listen()
+        what = wanted.__name__ if isinstance(wanted, type) else wanted
         if not self.heard:
-            raise AssertionError(f"the client has sent nothing where {wanted} was expected")
+            raise AssertionError(f"the client has sent nothing where {what} was expected")
         heard = self.heard.popleft()
         if isinstance(wanted, type):
             fits = isinstance(heard.method, wanted)
         else:  # as it stands on the wire: an argument that is None there is an empty one
             fits = heard.method.encode() == wanted.encode()
         if not fits:
-            raise AssertionError(f"the client has sent {heard.method} where {wanted} was expected")
+            raise AssertionError(f"the client has sent {heard.method} where {what} was expected")
         if channel not in (None, heard.channel):
             raise AssertionError(f"{heard.method} came on channel {heard.channel}, not {channel}")
         return heard
