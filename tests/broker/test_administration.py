@@ -84,3 +84,8 @@ def test_alarms(broker: Broker) -> None:
     assert broker.alarm == "low on disk"
     broker.clear_alarm("disk")
     assert broker.alarm == ""
+
+
+def test_one_name_is_no_list_of_virtual_hosts() -> None:
+    with pytest.raises(TypeError, match=r"vhosts=\['shop'\]"):
+        Broker(clock=Clock(), vhosts="shop")

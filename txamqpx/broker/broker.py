@@ -59,6 +59,8 @@ class Broker(Observation, Factory):
         consumer_timeout: float | None = 1800.0,
     ) -> None:
         super().__init__()
+        if isinstance(vhosts, str):  # or each of its letters would be one
+            raise TypeError(f"several names may be given, so one is vhosts=[{vhosts!r}]")
         self.name = names.add(self, name)
         self.profile = profile_named(profile)
         self.clock: BrokerClock = BrokerClock(clock)
