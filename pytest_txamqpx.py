@@ -8,7 +8,7 @@ Here nothing is imported but pytest until a test asks for the fixture.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -42,8 +42,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     arguments: dict[str, object] = getattr(item, "funcargs", {})
     if report.failed and FIXTURE in arguments:
+        from txamqpx.broker.broker import Broker
         from txamqpx.testing.running import last_words
 
-        broker: Any = arguments[FIXTURE]
-        report.sections.append((f"what went over the wire of {broker.url}", last_words(broker)))
+        broker = arguments[FIXTURE]
+        if isinstance(broker, Broker):  # a project may have a fixture of that name that is something else
+            report.sections.append((f"what went over the wire of {broker.url}", last_words(broker)))
     return report

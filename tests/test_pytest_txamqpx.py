@@ -107,6 +107,17 @@ def test_fails_without_it():
     assert False, "as it should"
 """
 
+OWN = """
+import pytest
+
+@pytest.fixture
+def amqp_broker():
+    return "amqp://localhost"
+
+def test_fails(amqp_broker):
+    assert amqp_broker == "amqps://localhost"
+"""
+
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -167,3 +178,11 @@ def test_what_went_over_the_wire_is_shown_with_a_test_that_fails(tmp_path: Path,
     assert "2 failed, 1 passed" in run.said
     assert run.said.count("what went over the wire of memory://") == 1
     assert "QueueDeclare(queue='a-queue'" in run.said
+
+
+def test_a_fixture_of_that_name_may_be_the_project_s_own(tmp_path: Path, installed: Path) -> None:
+    run = Run(tmp_path, installed, OWN, *ALONE)
+    assert run.code == 1
+    assert "1 failed" in run.said
+    assert "INTERNALERROR" not in run.said
+    assert "what went over the wire" not in run.said
