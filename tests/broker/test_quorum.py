@@ -104,6 +104,18 @@ def test_one_count_that_begins_with_what_is_fetched(old: Yard) -> None:
     assert counts(mouth.got[1]) == {"x-delivery-count": 1}
 
 
+def test_all_that_lies_there(new: Yard) -> None:
+    careful: dict[str, Any] = {"dead_letter_strategy": "at-least-once", "overflow": "reject-publish", **DEAD}
+    later: dict[str, Any] = {"delayed_retry_type": "failed", "delayed_retry_min": 1000}
+    queue = quorum(new, b"dead", b"waits", b"taken", b"ready", **careful, **later)
+    queue.reject(take(queue))
+    give_back(queue, take(queue), failed=True)
+    take(queue)
+    assert bodies(queue.entries()) == [b"ready", b"taken", b"waits", b"dead"]
+    queue.delete()
+    assert bodies(queue.entries()) == []
+
+
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_counts_are_in_the_order_of_all_headers(profile: str) -> None:
     yard = Yard(profile)
@@ -158,7 +170,7 @@ def test_who_drops_a_message_has_failed_with_it(new: Yard) -> None:
 @pytest.mark.parametrize(("profile", "purged"), [(OLD, 0), (NEW, 1)])
 def test_a_queue_that_gives_up_no_dead_letter(profile: str, purged: int) -> None:
     yard = Yard(profile)
-    careful = {"dead_letter_strategy": "at-least-once", "overflow": "reject-publish", **DEAD}
+    careful: dict[str, Any] = {"dead_letter_strategy": "at-least-once", "overflow": "reject-publish", **DEAD}
     queue = quorum(yard, b"0", b"1", **careful)
     queue.reject(take(queue))
     assert (queue.message_count, len(queue.undelivered)) == (0 + 1, 1)

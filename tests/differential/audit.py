@@ -53,10 +53,9 @@ def _held(channel: BrokerChannel) -> Iterator[Entry]:
 def _audit_queue(queue: Queue, channels: list[BrokerChannel]) -> None:
     assert not queue.deleted
     ready, unsettled = [*queue.ready], queue.unsettled
-    places = [*ready, *unsettled]
+    places = [*queue.entries()]
     held = [entry for channel in channels for entry in _held(channel) if entry.queue is queue]
     if isinstance(queue, QuorumQueue):
-        places += [*queue.delayed, *(entry for entry, _ in queue.undelivered._kept)]
         lapsed = [entry for entry in held if entry not in unsettled]
         assert set(lapsed) == set(queue._lapsed), "what is late is kept for who has it, and nobody else"
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from itertools import chain
 from math import inf
 from typing import Protocol
 
@@ -31,13 +30,8 @@ _LOOK = 1.0
 class Holding(Protocol):
     """A queue, as far as it holds messages."""
 
-    @property
-    def ready(self) -> Iterable[Entry]:
-        """Those that are ready."""
-
-    @property
-    def unsettled(self) -> Iterable[Entry]:
-        """Those that somebody has."""
+    def entries(self) -> Iterable[Entry]:
+        """Return all that lies there."""
 
 
 class Alarmed(Protocol):
@@ -93,7 +87,7 @@ class MemoryLimit:
         sizes: dict[int, int] = {}
         count = 0
         for queue in self._queues():
-            for entry in chain(queue.ready, queue.unsettled, getattr(queue, "delayed", ())):
+            for entry in queue.entries():
                 message = entry.message
                 sizes[id(message)] = len(message.body) + len(message.header)
                 count += 1

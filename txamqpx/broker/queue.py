@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, ClassVar, Protocol
 
 from twisted.internet.interfaces import IReactorTime
@@ -124,6 +125,10 @@ class Queue:
     def is_shared(self) -> bool:
         """Whether it has more than one consumer."""
         return len(self.consumers) > 1
+
+    def entries(self) -> Iterator[Entry]:
+        """Return all that lies here, given out or not."""
+        return chain(self.ready, self.unsettled)
 
     # ----------------------------------------------------------------------- messages in
 

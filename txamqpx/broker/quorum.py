@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any, ClassVar, cast
 
 from txamqpx.broker.consumer import Consumer, Receiver
@@ -102,6 +103,10 @@ class QuorumQueue(Queue):
             priorities=self.vhost.broker.profile.quorum.priorities,
             weighed=self.limit is not None and self.limit.weighs,
         )
+
+    def entries(self) -> Iterator[Entry]:
+        """Return all that lies here, given out or not, and what waits for its time or for who takes it."""
+        return chain(super().entries(), self.delayed, self.undelivered)
 
     # ----------------------------------------------------------------------- messages out
 

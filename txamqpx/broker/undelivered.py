@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -40,6 +40,9 @@ class Undelivered:
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return (entry for entry, _ in self._kept)
 
     def add(self, entry: Entry, reason: str) -> None:
         """Keep a message, and what it died of."""
