@@ -106,6 +106,15 @@ def test_a_connection_that_is_lost_over_its_goodbye_ends_once(broker: Broker) ->
     assert third.refusal()[0] == 530
 
 
+def test_nobody_opens_a_channel_who_is_not_in(broker: Broker) -> None:
+    visitor = Visitor(broker)
+    visitor.log_in()
+    visitor.send(0, amqp.ConnectionTuneOk(2047, 131072, 0))
+    visitor.send(1, amqp.ChannelOpen())
+    code, text = visitor.refusal()
+    assert (code, text.split(" - ")[0]) == (505, "UNEXPECTED_FRAME")
+
+
 # --------------------------------------------------------------------------- who reads nothing
 
 

@@ -291,6 +291,8 @@ class ServerConnection(Connection):
             self._receive_method(_unpack_index(data, offset)[0], data, offset + 4, end, closing)
 
     def _receive_on_unused(self, kind: int, number: int, data: bytes, offset: int, end: int) -> None:
+        if self.state is not _S.OPEN:
+            raise unexpected(kind, data[offset:end])
         if kind != METHOD or end - offset < 4:
             raise RemoteProtocolError("no method")  # which judges find the words for
         (index,) = _unpack_index(data, offset)
