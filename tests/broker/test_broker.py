@@ -49,6 +49,16 @@ def test_a_name_is_free_again_when_its_broker_is_closed() -> None:
     success_of(broker(name="again").close())
 
 
+def test_a_broker_that_a_url_has_made_is_found_and_closed_by_its_name() -> None:
+    clock = Clock()
+    txamqpx.connect("memory://made-by-url", reactor=clock)
+    made = Broker.named("made-by-url")
+    assert made is not None
+    assert made.name == "made-by-url"
+    success_of(made.close())
+    assert Broker.named("made-by-url") is None
+
+
 def test_an_unknown_profile_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"rabbitmq-2\.8"):
         broker(profile="rabbitmq-2.8")

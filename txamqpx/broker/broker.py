@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Self
 
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory
@@ -12,7 +12,7 @@ from twisted.internet.protocol import Factory
 from txamqpx.broker.clock import BrokerClock
 from txamqpx.broker.limits import Limits
 from txamqpx.broker.memory_limit import MEMORY_LIMIT
-from txamqpx.broker.names import names
+from txamqpx.broker.names import DEFAULT, names
 from txamqpx.broker.observation import Observation
 from txamqpx.broker.profile import profile_named
 from txamqpx.broker.session import Session
@@ -74,6 +74,19 @@ class Broker(Observation, Factory):
         self.consumer_timeout = consumer_timeout
         self.sessions: set[Session] = set()
         self.observe(memory_limit)
+
+    @classmethod
+    def named(cls, name: str = DEFAULT) -> Self | None:
+        """Return the broker that ``memory://name`` leads to, such as one that a URL has made.
+
+        Args:
+            name: Its name; left out, the one that ``memory://`` alone stands for.
+
+        Returns:
+            The broker, or None if nobody has the name.
+        """
+        found = names.find(name)
+        return found if isinstance(found, cls) else None
 
     @property
     def url(self) -> str:
