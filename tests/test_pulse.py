@@ -157,3 +157,25 @@ def test_it_can_be_stopped_by_the_beat_and_by_the_verdict() -> None:
     clock.pump([1.0] * 30)
     assert stopped == [5.0, 50.0]
     assert clock.getDelayedCalls() == []
+
+
+class Hurried(Clock):
+    """A clock that does not let anybody ask for more and more calls while no time passes."""
+
+    asked = 0
+
+    def callLater(self, *call: object, **options: object) -> object:  # type: ignore[override]
+        self.asked += 1
+        assert self.asked < 100
+        return super().callLater(*call, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("start", [0.1, 0.3, 0.7])
+def test_a_last_bit_of_time_does_not_keep_it_busy_for_ever(start: float) -> None:
+    clock = Hurried()
+    clock.advance(start)
+    heart = Heart(1.0, clock)
+    for _ in range(3):
+        clock.advance(1)
+    assert heart.beats
+    assert len(heart.dead) == 1

@@ -68,7 +68,7 @@ class Pulse:
         self._call = self._clock.callLater(self._due - now, self._tick)
 
     def _tick(self) -> None:
-        now = self._clock.seconds()
+        now = self._now()
         if not self._suspended and now >= dead_at(self._interval, self.received):
             self._call = self._clock.callLater(0, self._judge, now - self._due)
             return
@@ -80,9 +80,14 @@ class Pulse:
     def _judge(self, late: float) -> None:
         # If the reactor itself was held up, the peer's bytes may lie unread in the socket: between the
         # tick and this call it has read once.
-        silence = self._clock.seconds() - self.received
-        if self._suspended or silence < 2 * self._interval:
+        now = self._now()
+        if self._suspended or now < dead_at(self._interval, self.received):
             self._schedule()
         else:
             self._call = None
-            self._dead(silence, late)
+            self._dead(now - self.received, late)
+
+    def _now(self) -> float:
+        # A call's own time may differ from what it was set for by the last bit: on a Clock, on which no time
+        # passes meanwhile, it would be too early again and again, for ever.
+        return max(self._clock.seconds(), self._due)
