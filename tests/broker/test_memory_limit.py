@@ -50,7 +50,7 @@ def test_publishers_wait_while_the_queues_hold_too_much(warnings: list[str]) -> 
     assert 5 <= len(taken) <= 7
     assert protocol_of(channel).blocked == "low on memory"
     assert company.broker.alarm == "low on memory"
-    assert "more than the 50000 that they may" in warnings[0]
+    assert "more than the 50000 that it may" in warnings[0]
     assert "is blocked by the broker" in warnings[1]  # which the client says
     consumer = company.channel()
     company.do(consumer.queue_purge("a"))
@@ -84,13 +84,29 @@ def test_what_several_queues_have_counts_once_and_what_somebody_has_counts_as_we
     assert published == 6
 
 
+def test_what_waits_for_a_commit_counts_as_well(warnings: list[str]) -> None:
+    company = Company(memory_limit=5 * len(BODY))
+    channel = company.channel()
+    company.channel()  # of which nothing is known but that it is there
+    company.do(channel.tx_select())
+    for _ in range(5):
+        company.do(channel.basic_publish(BODY, routing_key="nobody"))
+    assert company.broker.alarm == ""
+    company.do(channel.basic_publish(BODY, routing_key="nobody"))  # before it is kept it is measured
+    assert company.broker.alarm == "low on memory"
+    assert "holds 50010 bytes, more than the 50000 that it may" in warnings[0]
+    company.do(channel.tx_rollback())
+    company.broker.advance(1)
+    assert company.broker.alarm == ""
+
+
 class Counting(MemoryLimit):
     """Counts how often it looks."""
 
     def __init__(self, company: Company, limit: int) -> None:
         broker = company.broker
         self.looks = 0
-        super().__init__(broker, broker.clock, broker.history, broker._queues, limit)
+        super().__init__(broker, broker.clock, broker.history, broker._messages, limit)
 
     def measure(self) -> tuple[int, int]:
         self.looks += 1
@@ -137,7 +153,7 @@ def test_many_messages_are_worth_one_warning(warnings: list[str]) -> None:
     company = Company()
     channel = channel_of(company)
     broker = company.broker
-    MemoryLimit(broker, broker.clock, broker.history, broker._queues, many_messages=10)
+    MemoryLimit(broker, broker.clock, broker.history, broker._messages, many_messages=10)
     for _ in range(30):
         company.do(channel.basic_publish(b"", routing_key="a"))
     assert warnings == ["11 messages are in the queues of an embedded broker, which keeps them all in memory"]

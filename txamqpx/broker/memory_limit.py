@@ -1,4 +1,4 @@
-"""How much the queues may hold: above it publishers wait, as they do for a RabbitMQ short of memory."""
+"""How much the broker may hold: above it publishers wait, as they do for a RabbitMQ short of memory."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from twisted.logger import Logger
 
 from txamqpx.broker.clock import BrokerClock
 from txamqpx.broker.history import History
-from txamqpx.broker.message import Entry
+from txamqpx.broker.message import Message
 
-__all__ = ["MANY_MESSAGES", "MEMORY_LIMIT", "Alarmed", "Holding", "MemoryLimit"]
+__all__ = ["MANY_MESSAGES", "MEMORY_LIMIT", "Alarmed", "MemoryLimit"]
 
 #: What the queues may hold by default, in bytes of bodies and properties: enough for any test, and little
 #: enough for the machine that it runs on.
@@ -27,13 +27,6 @@ MANY_MESSAGES = 1_000_000
 _LOOK = 1.0
 
 
-class Holding(Protocol):
-    """A queue, as far as it holds messages."""
-
-    def entries(self) -> Iterable[Entry]:
-        """Return all that lies there."""
-
-
 class Alarmed(Protocol):
     """Who keeps publishers from publishing."""
 
@@ -45,7 +38,7 @@ class Alarmed(Protocol):
 
 
 class MemoryLimit:
-    """Watches how much the queues hold, and sets the alarm.
+    """Watches how much queues and transactions hold, and sets the alarm.
 
     To know it exactly all that they hold has to be looked at.  So that is done only when it may be too much:
     when, since the last look, as much was published as there was room for then.
@@ -54,7 +47,7 @@ class MemoryLimit:
         broker: Who has the alarm.
         clock: The broker's time.
         history: Which counts what is published.
-        queues: The queues that there are.
+        messages: All that is held, once for each place where it is.
         most_bytes: How much they may hold.
         many_messages: How many messages are worth a warning.
     """
@@ -66,14 +59,14 @@ class MemoryLimit:
         broker: Alarmed,
         clock: BrokerClock,
         history: History,
-        queues: Callable[[], Iterable[Holding]],
+        messages: Callable[[], Iterable[Message]],
         most_bytes: int = MEMORY_LIMIT,
         many_messages: int = MANY_MESSAGES,
     ) -> None:
         self._broker = broker
         self._clock = clock
         self._history = history
-        self._queues = queues
+        self._messages = messages
         self._most = most_bytes
         self._many = many_messages
         self._warned = False
@@ -83,18 +76,16 @@ class MemoryLimit:
         history.leave_room(most_bytes, many_messages)
 
     def measure(self) -> tuple[int, int]:
-        """Return how many bytes the queues hold, a message that several hold once, and how many messages."""
+        """Return how many bytes are held, a message that is in several places once, and how many messages."""
         sizes: dict[int, int] = {}
         count = 0
-        for queue in self._queues():
-            for entry in queue.entries():
-                message = entry.message
-                sizes[id(message)] = len(message.body) + len(message.header)
-                count += 1
+        for message in self._messages():
+            sizes[id(message)] = len(message.body) + len(message.header)
+            count += 1
         return sum(sizes.values()), count
 
     def look(self) -> None:
-        """Set the alarm if the queues hold too much, and clear it if they do no longer."""
+        """Set the alarm if too much is held, and clear it if that is over."""
         held, count = self.measure()
         if count > self._many and not self._warned:
             self._warned = True
@@ -111,7 +102,7 @@ class MemoryLimit:
         if not self._alarmed:
             self._alarmed = True
             self.log.warn(
-                "the queues of an embedded broker hold {held} bytes, more than the {most} that they may: "
+                "an embedded broker holds {held} bytes, more than the {most} that it may: "
                 "publishers are blocked",
                 held=held,
                 most=self._most,

@@ -15,8 +15,8 @@ from txamqpx.broker.faults import Faults
 from txamqpx.broker.history import History, PublishedMessage
 from txamqpx.broker.inspection import ConnectionView, QueueView, view_of_connection, view_of_queue
 from txamqpx.broker.memory_limit import MemoryLimit
+from txamqpx.broker.message import Message
 from txamqpx.broker.names import names
-from txamqpx.broker.queue import Queue
 from txamqpx.broker.session import Session
 from txamqpx.broker.settling import advance, settled
 from txamqpx.broker.tap import Tap
@@ -46,7 +46,7 @@ class Observation(Administration):
         """Begin to look at everything.
 
         Args:
-            memory_limit: How many bytes the queues may hold.
+            memory_limit: How many bytes queues and transactions may hold.
         """
         self._taps: dict[Tap, None] = {}
         self._numbers = count(1)
@@ -56,10 +56,14 @@ class Observation(Administration):
         self.history = History()
         self.wire_log = WireLog(self.clock.seconds)
         self.faults = Faults(self.clock, self._taps, self.history)
-        self._memory = MemoryLimit(self, self.clock, self.history, self._queues, memory_limit)
+        self._memory = MemoryLimit(self, self.clock, self.history, self._messages, memory_limit)
 
-    def _queues(self) -> Iterator[Queue]:
-        return chain.from_iterable(vhost.queues.values() for vhost in self.vhosts.values())
+    def _messages(self) -> Iterator[Message]:
+        for queue in chain.from_iterable(vhost.queues.values() for vhost in self.vhosts.values()):
+            for entry in queue.entries():
+                yield entry.message
+        for session in self.sessions:
+            yield from session.uncommitted()
 
     # ----------------------------------------------------------------------- connections
 
@@ -140,6 +144,10 @@ class Observation(Administration):
         Returns:
             A Deferred.  On a ``Clock`` everything is done at once, and it has fired; on a reactor it fails
             with ``AssertionError`` if there is no end to it.
+
+        Raises:
+            RuntimeError: On a ``Clock``: it is at work already, and has called who calls; coroutines want
+                ``txamqpx.testing.running``.
         """
         return settled(self.clock, self._taps)
 
@@ -154,6 +162,9 @@ class Observation(Administration):
 
         Returns:
             A Deferred that fires when all is settled; on a ``Clock`` it has fired.
+
+        Raises:
+            RuntimeError: As ``settled``.
         """
         return advance(self.clock, self._taps, seconds)
 

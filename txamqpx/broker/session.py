@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from typing import Protocol as Role
 
@@ -218,6 +218,13 @@ class Session(Protocol):
                     call()
                 except Exception:
                     self._failed(call)
+
+    def uncommitted(self) -> Iterator[Message]:
+        """Yield what was published in transactions that wait for their commit."""
+        for core in self.core.channels.values():
+            channel: BrokerChannel | None = core.owner
+            if channel is not None and channel.transaction is not None:
+                yield from channel.transaction.messages()
 
     # ----------------------------------------------------------------------- its pace
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from txamqpx.broker.consuming import CONSUMING, Consumes
@@ -48,6 +48,10 @@ class Transaction:
                 reply.publish(message)
             destinations = [one for one in destinations if one not in replies]
         self._published.append((message, destinations))
+
+    def messages(self) -> Iterator[Message]:
+        """Yield what was published, which takes room even though no queue has it."""
+        return (message for message, _ in self._published)
 
     def ack(self, words: Iterable[tuple[int, bool]]) -> None:
         """Keep acks.
