@@ -91,6 +91,33 @@ def test_on_a_clock_a_call_comes_at_its_time_to_the_last_bit() -> None:
     assert times == [tenths / 10 for tenths in range(1, 100)]
 
 
+def test_on_a_clock_nobody_can_make_time_pass_from_within_it() -> None:
+    base = Clock()
+    clock = BrokerClock(base)
+    refused: list[str] = []
+
+    def hurry() -> None:
+        with pytest.raises(RuntimeError, match="time passes already") as caught:
+            clock.advance(60)
+        refused.append(str(caught.value))
+
+    clock.callLater(1, hurry)
+    clock.advance(2)
+    assert len(refused) == 1
+    assert "running()" in refused[0]
+    assert clock.seconds() == 2
+    clock.advance(1)
+    assert clock.seconds() == 3
+
+
+def test_on_a_clock_time_that_somebody_else_lets_pass_is_not_taken_back() -> None:
+    base = Clock()
+    clock = BrokerClock(base)
+    clock.callLater(1, base.advance, 60)
+    clock.advance(2)
+    assert clock.seconds() == 61
+
+
 def test_on_a_clock_that_has_nothing_to_do_time_passes() -> None:
     clock = BrokerClock(Clock())
     assert clock.next_due() is None
