@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 from twisted.internet.task import Clock
+from twisted.logger import LogLevel, capturedLogs
 
 from tests.broker.visitor import Visitor, methods
+from tests.broker.visitor import publish as big_publish
 from tests.broker.yard import PROFILES
 from txamqpx.broker import Broker
 from txamqpx.broker.reply_to import NAME
@@ -97,6 +99,23 @@ def test_a_reply_that_was_on_its_way_when_its_consumer_ended() -> None:
     asker, _, address = pair(NEW)
     asker.write(publish(address) + methods(1, amqp.BasicCancel("replies")))
     assert asker.names() == ["basic.cancel-ok"]
+
+
+@both
+def test_who_reads_nothing_is_not_sent_replies_without_end(profile: str) -> None:
+    asker, replier, address = pair(profile)
+    asker.session._writer.pauseProducing()
+    with capturedLogs() as logged:
+        for _ in range(20):
+            replier.write(big_publish(address, bytes(120_000)))
+    assert asker.session.core.outbox.size < 1_300_000
+    (warning,) = [event for event in logged if event["log_level"] is LogLevel.warn]
+    assert (warning["user"], warning["most"]) == ("guest", 1024 * 1024)
+    assert replier.is_in()
+    asker.session._writer.resumeProducing()
+    assert asker.names().count("basic.deliver") == 9
+    replier.write(publish(address))
+    assert asker.names() == ["basic.deliver", "header"]
 
 
 @pytest.mark.parametrize(

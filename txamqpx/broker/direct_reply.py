@@ -76,9 +76,9 @@ class ReplyConsumer:
         self._channel.session.at_end(partial(self._write, message))
 
     def _write(self, message: Message) -> None:
-        if self._address is None:
-            return
         channel = self._channel
+        if self._address is None or not channel.session.takes_reply():
+            return
         unsettled = channel.consuming.unsettled
         tag = unsettled.last + 1
         if channel.vhost.broker.profile.replies_are_queues:

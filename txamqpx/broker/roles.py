@@ -38,6 +38,9 @@ class Connection(Protocol):
     def writable(self) -> bool:
         """False while so much waits for the client that it had better get no deliveries."""
 
+    def takes_reply(self) -> bool:
+        """Return whether so little waits for the client that a reply may be added to it."""
+
     def stall(self, queue: Source) -> None:
         """Let a queue give out messages again once what waits has been written."""
 

@@ -39,7 +39,8 @@ SILENCE = 3.0
 # A client that reads slowly has no more deliveries than this waiting for it, besides what the transport has.
 _MOST_WAITING = 256 * 1024
 
-# When more than this waits, of answers that the client has asked for, it is asked nothing more itself.
+# When more than this waits, of answers that the client has asked for, it is asked nothing more itself, and
+# replies from others are dropped.
 _MOST_OWED = 1024 * 1024
 
 # Why a session does not read.
@@ -109,6 +110,8 @@ class Session(Protocol):
         self._dispatching = False
         # Why nothing is read, and nothing that was read is dealt with.
         self._held: set[str] = set()
+        # Whether it was said that replies to this client are dropped, which is worth one line.
+        self._has_lost_replies = False
         # Queues that have something for this client once it has read what waits.
         self._stalled: dict[Source, None] = {}
         over: dict[type[Any], Callable[[Any], None]] = {
@@ -236,6 +239,21 @@ class Session(Protocol):
         """
         core = self.core
         return core.outbox.size < _MOST_WAITING and core.error is None
+
+    def takes_reply(self) -> bool:
+        """Return whether so little waits for the client that a reply may be added to it.
+
+        Replies wait in no queue, and who sends them need not care whether they are read.
+        """
+        takes = self.core.outbox.size <= _MOST_OWED
+        if not takes and not self._has_lost_replies:
+            self._has_lost_replies = True
+            self.log.warn(
+                "direct replies to {user} are dropped: more than {most} bytes wait to be read",
+                user=self.user,
+                most=_MOST_OWED,
+            )
+        return takes
 
     def stall(self, queue: Source) -> None:
         """Let a queue give out messages again once what waits has been written."""
