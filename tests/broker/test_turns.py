@@ -115,6 +115,23 @@ def test_a_channel_that_can_take_nothing_leaves_its_turn_to_others() -> None:
     assert (len(turns), give(turns)) == (0, "-")
 
 
+def test_a_priority_that_nobody_has_any_more_is_forgotten() -> None:
+    turns = Turns()
+    for priority in range(20):
+        one = consumer("1", 1, priority=priority)
+        lined_up(turns, one)
+        give(turns, priority % 3)  # it goes while it is in the line, and while it is out of it
+        turns.remove(one)
+    assert turns._lines == turns._ranks == []
+    a, b, low = consumer("a", 1, priority=1), consumer("b", 1, priority=1), consumer("l", 9)
+    lined_up(turns, a, b, low)
+    assert give(turns, 3) == "abl"
+    turns.remove(a)
+    settle(turns, b)
+    assert give(turns, 2) == "bl"
+    assert len(turns._lines) == 2
+
+
 # --------------------------------------------------------------------------- one at a time
 
 

@@ -62,11 +62,15 @@ class Turns:
     def remove(self, consumer: Consumer) -> None:
         """Let a consumer have no more turns."""
         del self._all[consumer]
+        line = self._line(consumer.priority)
         if consumer.is_out:
             consumer.is_out = False
             del self._out[consumer]
         else:
-            self._line(consumer.priority).remove(consumer)
+            line.remove(consumer)
+        if not line:  # or each priority that ever was would be looked at for each message
+            at = self._ranks.index(-consumer.priority)
+            del self._ranks[at], self._lines[at]
 
     def clear(self) -> list[Consumer]:
         """Remove all consumers, and return them."""
