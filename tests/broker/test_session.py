@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 from tests.broker.visitor import GREETING, UNDERSTANDS, Visitor, methods, publish
 from tests.logged import LoggedErrors
 from txamqpx.broker import Broker
+from txamqpx.broker.fields import HEADERS, properties_of, table
 from txamqpx.broker.refusal import Refusal
 from txamqpx.broker.session import CLOSING, HANDSHAKE, SILENCE, Session
 from txamqpx.protocol.frames import BODY, HEARTBEAT_FRAME, frame, header_frame
@@ -454,3 +455,20 @@ def test_the_other_capabilities_are_kept() -> None:
     assert visitor.session.capabilities == {"authentication_failure_close", "connection.blocked"}
     assert visitor.session.client_properties["product"] == "x"
     assert visitor.session.mechanism == "PLAIN"
+
+
+def test_nobody_is_to_blame_for_headers_too_deep_to_be_read(visitor: Visitor) -> None:
+    """RabbitMQ takes them, so they may lie in a queue, die there, and come to an exchange that reads them."""
+    visitor.send(1, amqp.ExchangeDeclare("graves", "headers"), amqp.QueueDeclare("dead"))
+    visitor.send(1, amqp.QueueBind("dead", "graves", "", arguments={"x-match": "all"}))
+    visitor.send(1, amqp.QueueDeclare("q", arguments={"x-dead-letter-exchange": "graves"}))
+    deep = table({})
+    for _ in range(100):
+        deep = table({b"a": b"F" + deep})
+    visitor.write(publish("q", properties=properties_of({HEADERS: deep})))
+    visitor.hear()
+    (held,) = visitor.broker.queue("q").messages
+    assert held.headers == {}
+    assert len(visitor.broker.published()) == 1
+    visitor.send(1, amqp.BasicGet("q"), amqp.BasicReject(1, False), amqp.BasicGet("dead"))
+    assert visitor.names() == ["basic.get-ok", "header", "basic.get-ok", "header"]

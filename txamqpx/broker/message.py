@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 from attrs import frozen
 
+from txamqpx.broker.fields import HEADERS, parts_of, properties_of
+from txamqpx.errors import DecodeError
 from txamqpx.protocol.events import Published
 from txamqpx.spec.amqp0_9_1 import BasicProperties
 
@@ -69,6 +71,22 @@ class Message(Published):
             attempts=self.attempts + 1,
             deaths=self.deaths,
         )
+
+    @property
+    def properties(self) -> Any:
+        """The properties; headers that cannot be decoded, as they are nested too deep, are left out.
+
+        RabbitMQ takes tables of any depth, and so they are handed on as they came.  Whoever looks at them,
+        such as a headers exchange that a dead letter comes to, had no part in making them.
+        """
+        try:
+            return super().properties
+        except DecodeError:
+            parts = parts_of(self.header)
+            parts.pop(HEADERS, None)
+            rest = properties_of(parts)
+            self._properties = self._properties_class.decode(rest, 0, len(rest))
+            return self._properties
 
     @property
     def headers(self) -> Mapping[str, Any]:
