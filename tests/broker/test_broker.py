@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -79,6 +80,26 @@ def test_limits_are_what_was_said() -> None:
     client = connected(broker(heartbeat=7, frame_max=9000, channel_max=5))
     tuning = client.protocol.tuning
     assert (tuning.heartbeat, tuning.frame_max, tuning.channel_max) == (7, 9000, 5)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"heartbeat": -1}, "heartbeat must be a whole number from 0 to 65535, not -1"),
+        ({"heartbeat": 1.5}, "heartbeat must be a whole number from 0 to 65535, not 1.5"),
+        ({"channel_max": 70_000}, "channel_max must be a whole number from 0 to 65535, not 70000"),
+        ({"frame_max": 10}, "frame_max must be a whole number from 8192 to 4294967295 or 0, not 10"),
+        (
+            {"frame_max": 4095, "profile": "rabbitmq-3.10"},
+            "frame_max must be a whole number from 4096 to 4294967295 or 0, not 4095",
+        ),
+        ({"memory_limit": -1}, "memory_limit must be a whole number from 0 to 9223372036854775807, not -1"),
+    ],
+)
+def test_a_number_out_of_its_range_is_refused_at_once(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        broker(name="numbers", **options)
+    broker(name="numbers", heartbeat=0, channel_max=0, frame_max=0, memory_limit=0).close()  # it is free
 
 
 def test_whoever_is_named_may_log_in_and_nobody_else() -> None:

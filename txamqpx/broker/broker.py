@@ -34,11 +34,14 @@ class Broker(Observation, Factory):
         users: Passwords by user name; these users may do everything.
         vhosts: The virtual hosts that there are.
         heartbeat: What is proposed to clients, in seconds; 0: none.
-        frame_max: The largest frame, in bytes.
-        channel_max: The most channels of a connection.
+        frame_max: The largest frame, in bytes; 0: any.
+        channel_max: The most channels of a connection; 0: any.
         max_message_size: The largest body, in bytes; None: as the profile has it.
         memory_limit: How many bytes the queues may hold before publishers are blocked, until they hold less.
         consumer_timeout: After how many seconds a delivery has to be settled; None: never.
+
+    Raises:
+        ValueError: A number is out of its range, or there is no such profile, or the name is taken.
     """
 
     noisy = False
@@ -61,8 +64,12 @@ class Broker(Observation, Factory):
         super().__init__()
         if isinstance(vhosts, str):  # or each of its letters would be one
             raise TypeError(f"several names may be given, so one is vhosts=[{vhosts!r}]")
-        self.name = names.add(self, name)
         self.profile = profile_named(profile)
+        _check("heartbeat", heartbeat, 0, 0xFFFF)
+        _check("channel_max", channel_max, 0, 0xFFFF)
+        _check("frame_max", frame_max, self.profile.least_frame_max, 0xFFFFFFFF, or_0=True)
+        _check("memory_limit", memory_limit, 0, 2**63 - 1)
+        self.name = names.add(self, name)
         self.clock: BrokerClock = BrokerClock(clock)
         self.users = Users({"guest": "guest"} if users is None else users)
         self.limits = Limits()
@@ -121,3 +128,10 @@ class Broker(Observation, Factory):
         session = Session(self)
         session.factory = self
         return self.tapped(session)
+
+
+def _check(name: str, value: object, least: int, most: int, *, or_0: bool = False) -> None:
+    """Refuse now what would end each client's connection later."""
+    if not (isinstance(value, int) and (least <= value <= most or (or_0 and not value))):
+        also = " or 0" if or_0 else ""
+        raise ValueError(f"{name} must be a whole number from {least} to {most}{also}, not {value!r}")
