@@ -4,7 +4,7 @@ import pytest
 
 from tests.protocol.pair import client, open_channel
 from txamqpx.errors import DecodeError
-from txamqpx.protocol.events import Blocked, Content, Delivered, Returned
+from txamqpx.protocol.events import Blocked, Content, Delivered, Published, Returned
 from txamqpx.spec.amqp0_9_1 import BasicProperties
 
 CORE = open_channel(client())
@@ -51,6 +51,12 @@ def test_a_returned_message_has_what_was_published_and_says_why() -> None:
     message = Returned(CORE, 312, "NO_ROUTE", "exchange", "key", Content(BasicProperties, header, b"body"))
     assert message.properties == BasicProperties(message_id="x")
     assert repr(message) == "<Returned 312 NO_ROUTE: exchange 'exchange', routing key 'key', 4 bytes>"
+
+
+def test_a_published_message_says_where_it_goes() -> None:
+    message = Published(CORE, "exchange", "key", 1)
+    message.header, message.body = b"\0\0", b"body"
+    assert repr(message) == "<Published to exchange 'exchange', routing key 'key', 4 bytes>"
 
 
 def test_two_events_are_never_the_same() -> None:

@@ -404,8 +404,6 @@ def _bad_end(kind: int, payload: bytes, octet: int) -> Breach:
 def _request(channel: ChannelCore, data: bytes, offset: int, end: int) -> int:
     (index,) = _unpack_index(data, offset - 4)
     connection: Any = channel.connection
-    if index in connection.dialect.responses:
-        raise RemoteProtocolError("nothing was asked")
     check_layout(index, data, offset, end)
     method = connection.dialect.methods[index].decode(data, offset, end)
     connection.events.append(events.Requested(channel, method))
