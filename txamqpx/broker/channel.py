@@ -23,9 +23,6 @@ __all__ = ["BrokerChannel"]
 #: Does what a method asks, and returns the answer, if there is one.
 Action = Callable[["BrokerChannel", Any], Method | None]
 
-# A reply text is a short string; what does not fit is cut.
-_LONGEST_TEXT = 255
-
 
 class BrokerChannel:
     """One channel of a client's connection.
@@ -132,8 +129,7 @@ class BrokerChannel:
             self.session.refuse(refusal, 0 if refusal.code == 541 else culprit)
             return
         self.end()
-        text = refusal.text.encode()[:_LONGEST_TEXT].decode("utf-8", "ignore")
-        self.core.send(amqp.ChannelClose(refusal.code, text, culprit >> 16, culprit & 0xFFFF))
+        self.core.send(amqp.ChannelClose(refusal.code, refusal.text, culprit >> 16, culprit & 0xFFFF))
 
     def end(self) -> None:
         """Take back what was not settled, and end the consumers: the channel is over."""

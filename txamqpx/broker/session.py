@@ -20,7 +20,7 @@ from txamqpx.broker.reception import House, Reception
 from txamqpx.broker.refusal import Refusal
 from txamqpx.broker.users import User
 from txamqpx.broker.vhost import VirtualHost
-from txamqpx.errors import ConnectionLost, DecodeError
+from txamqpx.errors import ConnectionLost
 from txamqpx.protocol import events
 from txamqpx.protocol.rulings import Breach, Ending
 from txamqpx.protocol.serving import ServerConnection
@@ -114,14 +114,14 @@ class Session(Protocol):
         self._has_lost_replies = False
         # Queues that have something for this client once it has read what waits.
         self._stalled: dict[Source, None] = {}
-        over: dict[type[Any], Callable[[Any], None]] = {
+        # What is done when the connection is being closed, by whomever.
+        self._over: dict[type[Any], Callable[[Any], None]] = {
             events.Requested: self._requested_late,
             events.ChannelEnded: self._channel_ended,
             events.ConnectionEnded: self._ended,
         }
-        # What is done when the connection is being closed, by whomever.
-        self._over = over
         self._on: dict[type[Any], Callable[[Any], None]] = {
+            **self._over,
             events.Requested: self._requested,
             events.Published: self._published,
             Message: self._published,
@@ -130,7 +130,6 @@ class Session(Protocol):
             events.Tuned: self._tuned,
             events.Broken: self._broken,
         }
-        self._on = {**over, **self._on}
 
     @property
     def user(self) -> str:
@@ -182,8 +181,6 @@ class Session(Protocol):
                     if handle is not None:
                         try:
                             handle(event)
-                        except DecodeError:  # of properties that are none: the client's fault, not ours
-                            self._say_goodbye(541, "INTERNAL_ERROR", 0)
                         except Exception:
                             self._failed(event)
                     if self._held:
