@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import blockingCallFromThread, deferToThread
 from twisted.logger import capturedLogs, formatEvent
 
@@ -185,6 +185,23 @@ def test_nothing_is_done_after_the_block(late: str) -> None:
         t.run(t.connect())
     with pytest.raises(RuntimeError, match="the block has ended"):
         eval(late, {"t": t, "Deferred": Deferred})
+
+
+@pytest.mark.parametrize(
+    "early", ["t.connect()", "t.settled()", "t.queue('q')", "t.url", "t.broker", "t.clock"]
+)
+def test_nothing_is_there_before_the_block(early: str) -> None:
+    with pytest.raises(RuntimeError, match=r"before the block begins: with running\(\) as t"):
+        eval(early, {"t": running()})
+
+
+def test_what_it_never_has_is_missing_as_elsewhere() -> None:
+    assert not hasattr(running(), "reactor")
+
+
+def test_its_clock_is_its_own() -> None:
+    with pytest.raises(TypeError, match=r"running\(\) has a clock of its own"):
+        running(clock=Clock())
 
 
 def test_two_blocks_know_nothing_of_each_other() -> None:

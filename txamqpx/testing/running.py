@@ -56,7 +56,12 @@ def running(**options: Any) -> Running:
 
     Args:
         **options: How the broker shall be, such as ``profile="rabbitmq-3.10"``; see ``Broker``.
+
+    Raises:
+        TypeError: A clock is given: the block has one of its own, which it moves.
     """
+    if "clock" in options:
+        raise TypeError("running() has a clock of its own, which a program can be given: t.clock")
     return Running(options)
 
 
@@ -70,8 +75,16 @@ class Running:
     """
 
     log = Logger()
-    broker: Broker
-    clock: VirtualClock
+
+    if TYPE_CHECKING:
+        broker: Broker
+        clock: VirtualClock
+    else:
+
+        def __getattr__(self, name: str) -> Any:
+            if name in ("broker", "clock"):  # which come with the block
+                raise RuntimeError("nothing runs before the block begins: with running() as t: ...")
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __init__(self, options: dict[str, Any]) -> None:
         self._options = options
