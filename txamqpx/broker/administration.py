@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from txamqpx.broker.clock import BrokerClock
 from txamqpx.broker.limits import Limits
+from txamqpx.broker.profile import Profile
 from txamqpx.broker.users import Permissions, Users
 from txamqpx.broker.vhost import VirtualHost
 
@@ -18,6 +20,9 @@ __all__ = ["Administration"]
 class Administration:
     """A broker's offices: what rabbitmqctl does to RabbitMQ."""
 
+    profile: Profile
+    clock: BrokerClock
+    consumer_timeout: float | None
     users: Users
     limits: Limits
     vhosts: dict[str, VirtualHost]
@@ -102,7 +107,7 @@ class Administration:
     def add_vhost(self, name: str) -> None:
         """Add a virtual host with the exchanges that each one has; one that is there stays as it is."""
         if name not in self.vhosts:
-            self.vhosts[name] = VirtualHost(name, self._itself())
+            self.vhosts[name] = VirtualHost(name, self)
 
     def delete_vhost(self, name: str) -> None:
         """Delete a virtual host with all that is in it, and close the connections to it.
@@ -114,9 +119,6 @@ class Administration:
         self.close_connections(f"vhost '{name}' is deleted", vhost=name)
         for queue in list(vhost.queues.values()):
             vhost.delete_queue(queue)
-
-    def _itself(self) -> Any:
-        return self
 
     # ----------------------------------------------------------------------- connections
 
