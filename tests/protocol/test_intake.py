@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from tests.protocol.pair import PROTOCOL_HEADER
 from txamqpx.protocol import events
+from txamqpx.protocol.arrivals import SERVER_HANDLERS
 from txamqpx.protocol.connection import Connection
 from txamqpx.protocol.frames import BODY, HEADER, METHOD, body_frames, frame, header_frame
 from txamqpx.protocol.handshake import ServerHandshake
+from txamqpx.protocol.intake import INTAKE
 from txamqpx.spec import amqp0_9_1 as amqp
 from txamqpx.spec.base import Method
 
@@ -25,9 +27,9 @@ def methods(channel: int, *said: Method) -> bytes:
 
 def opened(*, broker: bool, most: int = 100_000) -> Connection:
     """Return a server with two channels, a broker's or one to which a publish is like any other method."""
-    core = Connection(
-        ServerHandshake(), published=events.Published if broker else None, max_message_size=most
-    )
+    core = Connection(ServerHandshake(), max_message_size=most)
+    if broker:
+        core.channel_handlers = {**SERVER_HANDLERS, **INTAKE}
     core.start()
     core.receive_data(PROTOCOL_HEADER + methods(0, amqp.ConnectionStartOk({}, "PLAIN", b"", "")))
     core.send(amqp.ConnectionTune(5, 8192, 0))

@@ -57,7 +57,6 @@ from txamqpx.protocol.frames import (
     unpack_head,
 )
 from txamqpx.protocol.handshake import ClientHandshake, ServerHandshake, tuning_in
-from txamqpx.protocol.intake import BROKER_HANDLERS
 from txamqpx.protocol.outbox import Outbox
 from txamqpx.protocol.states import ConnectionState, Role, Rows, compile_tables
 from txamqpx.protocol.tuning import INITIAL_FRAME_MAX, Tuning
@@ -92,8 +91,8 @@ class Connection:
         max_outbox: The most bytes that may wait for the transport.
         initial_frame_max: The largest frame that is accepted, and sent, before both sides agreed on one.
         delivery: The class of the events for deliveries, so that what a consumer gets is made only once.
-        published: Likewise for what clients publish.  None: a publish is a ``Requested`` like any other
-            method, and so is an ack, which suits who is no broker.
+        published: Likewise for what clients publish, in a core that makes events of that by itself
+            (``ServerConnection``); in any other a publish is a ``Requested`` like any other method.
         dialect: The protocol version.
         wake: Called when the outbox is empty and about to be filled.
     """
@@ -106,7 +105,7 @@ class Connection:
         max_outbox: int = 64 * 1024 * 1024,
         initial_frame_max: int = INITIAL_FRAME_MAX,
         delivery: type[events.Delivered] = events.Delivered,
-        published: type[events.Published] | None = None,
+        published: type[events.Published] = events.Published,
         dialect: Dialect = AMQP_0_9_1,
         wake: Callable[[], object] = lambda: None,
     ) -> None:
@@ -127,11 +126,10 @@ class Connection:
         self.waiting: deque[Waiting] = deque()
         self.max_message_size = max_message_size
         self.delivery = delivery
-        self.published = published or events.Published
+        self.published = published
         self.basic_properties = dialect.properties[60]
         client = self.role is Role.CLIENT
-        server_handlers = SERVER_HANDLERS if published is None else BROKER_HANDLERS
-        self.channel_handlers: Mapping[int, Handler] = CLIENT_HANDLERS if client else server_handlers
+        self.channel_handlers: Mapping[int, Handler] = CLIENT_HANDLERS if client else SERVER_HANDLERS
         self.closing_handlers: Mapping[int, Handler] = WHILE_CLOSING
         self.preparations: Mapping[int, Preparation] = CLIENT_PREPARATIONS if client else SERVER_PREPARATIONS
         self._handshake = handshake

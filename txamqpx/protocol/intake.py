@@ -11,14 +11,14 @@ from functools import partial
 
 from txamqpx.errors import RemoteProtocolError
 from txamqpx.protocol import events
-from txamqpx.protocol.arrivals import SERVER_HANDLERS, Handler
+from txamqpx.protocol.arrivals import Handler
 from txamqpx.protocol.channel import ChannelCore
 from txamqpx.protocol.content import whole_content
 from txamqpx.protocol.frames import END
 from txamqpx.protocol.layouts import check_layout
 from txamqpx.spec import amqp0_9_1 as amqp
 
-__all__ = ["BROKER_HANDLERS"]
+__all__ = ["INTAKE"]
 
 _unpack_tag_and_bits = struct.Struct(">QB").unpack_from
 
@@ -95,8 +95,7 @@ def _cancel_ok(channel: ChannelCore, data: bytes, offset: int, end: int) -> int:
 
 
 #: What a broker's channel does with methods that are not plain requests.
-BROKER_HANDLERS: dict[int, Handler] = {
-    **SERVER_HANDLERS,
+INTAKE: dict[int, Handler] = {
     amqp.BasicPublish.index: _publish,
     amqp.BasicAck.index: _ack,
     amqp.BasicCancelOk.index: _cancel_ok,

@@ -21,7 +21,7 @@ from txamqpx.protocol.connection import Connection
 from txamqpx.protocol.content import Assembly
 from txamqpx.protocol.frames import BODY, END, HEADER, HEARTBEAT, METHOD, OVERHEAD, frame, unpack_head
 from txamqpx.protocol.handshake import ServerHandshake
-from txamqpx.protocol.intake import BROKER_HANDLERS
+from txamqpx.protocol.intake import INTAKE
 from txamqpx.protocol.layouts import check_layout
 from txamqpx.protocol.rulings import NO_HEADER, Breach, Ending, judge, octets, unexpected, unknown_frame
 from txamqpx.protocol.states import ChannelState, ConnectionState, Rows
@@ -435,9 +435,7 @@ def _discard(channel: ChannelCore, data: bytes, offset: int, end: int) -> int:
 # Nearly everything is the broker's to decide, but for what comes by the thousand.
 _SERVING: Mapping[int, Handler] = {
     **dict.fromkeys((method.index for method in amqp.METHODS), _request),
-    amqp.BasicPublish.index: BROKER_HANDLERS[amqp.BasicPublish.index],
-    amqp.BasicAck.index: BROKER_HANDLERS[amqp.BasicAck.index],
-    amqp.BasicCancelOk.index: BROKER_HANDLERS[amqp.BasicCancelOk.index],
+    **INTAKE,
     amqp.ChannelFlowOk.index: _flow_ok,
 }
 # When either side has said that it closes a channel, the rest is discarded.
