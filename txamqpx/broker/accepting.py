@@ -23,7 +23,7 @@ from txamqpx.broker.profile import Profile
 from txamqpx.broker.refusal import Refusal
 from txamqpx.errors import DecodeError
 
-__all__ = ["accept", "milliseconds"]
+__all__ = ["LONGEST", "accept", "milliseconds"]
 
 _LOOKED_AT: Final = (HEADERS | EXPIRATION) >> 8
 
@@ -32,7 +32,7 @@ _PLAIN: Final[set[bytes]] = set()
 _MOST: Final = 500
 
 LONGEST: Final = 10 * 365 * 24 * 60 * 60 * 1000
-"""Ten years, in milliseconds."""
+"""Ten years, in milliseconds: the longest time that RabbitMQ takes."""
 
 _NUMBER = re.compile(r"[+-]?[0-9]+")
 

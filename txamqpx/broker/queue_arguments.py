@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+from txamqpx.broker.accepting import LONGEST
 from txamqpx.broker.profile import Profile
 from txamqpx.broker.refusal import Refusal
 from txamqpx.broker.terms import are_same, shown, type_name
@@ -17,9 +18,6 @@ __all__ = ["assert_equivalent", "check_arguments", "dead_letter_exchange", "kind
 
 _TYPE: Final = "x-queue-type"
 _DEAD_LETTER_EXCHANGE: Final = "x-dead-letter-exchange"
-
-#: Ten years in milliseconds: the longest time that RabbitMQ takes.
-_LONGEST: Final = 10 * 365 * 24 * 60 * 60 * 1000
 
 _MOST_PRIORITIES: Final = 255
 
@@ -100,7 +98,7 @@ def _number(value: Any, arguments: Mapping[str, Any], profile: Profile) -> str |
 
 def _duration(value: Any, arguments: Mapping[str, Any], profile: Profile) -> str | None:
     reason = _number(value, arguments, profile)
-    return reason or (f"{{value_too_large,{value}}}" if value > _LONGEST else None)
+    return reason or (f"{{value_too_large,{value}}}" if value > LONGEST else None)
 
 
 def _lease(value: Any, arguments: Mapping[str, Any], profile: Profile) -> str | None:
