@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import os
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
@@ -11,6 +9,7 @@ from weakref import WeakValueDictionary
 from txamqpx.broker.consumer import Consumer
 from txamqpx.broker.message import Entry
 from txamqpx.broker.queue import Queue
+from txamqpx.broker.random_name import random_name
 from txamqpx.broker.refusal import Refusal
 from txamqpx.broker.roles import Channel
 from txamqpx.broker.terms import type_name
@@ -119,7 +118,7 @@ class Consuming:
         check(queue, arguments)
         queue.admit(exclusive=method.exclusive, limited=bool(self.unsettled.limit))
         consumer = Consumer(
-            tag or f"amq.ctag-{base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip('=')}",
+            tag or random_name("ctag"),
             queue,
             self,
             no_ack=method.no_ack,

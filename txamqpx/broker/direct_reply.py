@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
@@ -11,6 +9,7 @@ from typing import Any, Protocol
 from txamqpx.broker.consuming import CONSUMING, Consumes
 from txamqpx.broker.declaring import DECLARING
 from txamqpx.broker.message import Message
+from txamqpx.broker.random_name import random_name
 from txamqpx.broker.refusal import Refusal
 from txamqpx.broker.reply_to import NAME, ReplyTo
 from txamqpx.protocol.delivering import DeliverFrames
@@ -53,8 +52,7 @@ class ReplyConsumer:
             raise Refusal(406, "reply consumer cannot acknowledge")
         if self._address is not None:
             raise Refusal(406, "reply consumer already set")
-        tag = base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=")
-        self._tag = method.consumer_tag or f"amq.ctag-{tag}"
+        self._tag = method.consumer_tag or random_name("ctag")
         self._address = channel.vhost.replies.open(self._deliver)
         return amqp.BasicConsumeOk(self._tag)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -18,6 +16,7 @@ from txamqpx.broker.queue_arguments import (
     kind_of,
 )
 from txamqpx.broker.quorum import QuorumQueue
+from txamqpx.broker.random_name import random_name
 from txamqpx.broker.refusal import Refusal
 from txamqpx.broker.reply_to import Replies, ReplyTo
 
@@ -135,7 +134,7 @@ class VirtualHost:
             raise Refusal(406, f"unknown queue type '{kind}'")
         if kind != "classic":
             raise Refusal(406, f"Cannot declare a server-named queue for type rabbit_{kind}_queue")
-        return f"amq.gen-{base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip('=')}"
+        return random_name("gen")
 
     def _assert_equivalent(
         self, queue: Queue, durable: bool, auto_delete: bool, arguments: Mapping[str, Any]
