@@ -255,17 +255,21 @@ def _get(channel: Consumes, method: amqp.BasicGet) -> Method | None:
 
 
 def _nack(channel: Consumes, method: amqp.BasicNack) -> None:
-    unsettled = channel.consuming.unsettled
-    entries = unsettled.take(method.delivery_tag, method.multiple)
-    settle = unsettled.put_back if method.requeue else unsettled.discard
-    settle(entries, failed=channel.vhost.broker.profile.nack_fails)
+    failed = channel.vhost.broker.profile.nack_fails
+    _give_up(channel, method, multiple=method.multiple, failed=failed)
 
 
 def _reject(channel: Consumes, method: amqp.BasicReject) -> None:
+    _give_up(channel, method, multiple=False, failed=True)
+
+
+def _give_up(
+    channel: Consumes, method: amqp.BasicNack | amqp.BasicReject, *, multiple: bool, failed: bool
+) -> None:
     unsettled = channel.consuming.unsettled
-    entries = unsettled.take(method.delivery_tag, False)
+    entries = unsettled.take(method.delivery_tag, multiple)
     settle = unsettled.put_back if method.requeue else unsettled.discard
-    settle(entries, failed=True)
+    settle(entries, failed=failed)
 
 
 def _recover_async(channel: Consumes, method: amqp.BasicRecoverAsync) -> None:
