@@ -263,3 +263,11 @@ def test_there_is_no_room_for_more_before_the_commit() -> None:
     came.send(1, amqp.BasicAck(1))
     assert came.hear() == []
     assert commit(came) == ["tx.commit-ok", "basic.deliver", "header", "body"]
+
+
+def test_what_is_not_taken_is_not_there_after_the_commit() -> None:
+    came = visitor()
+    came.broker.history.gates.append(lambda message, session, confirm: message.body != b"1")
+    came.write(publish(body=b"0") + publish(body=b"1") + publish(body=b"2"))
+    assert commit(came) == ["tx.commit-ok"]
+    assert bodies(came) == [b"0", b"2"]

@@ -109,12 +109,10 @@ class Publishing:
             return
         message.channel = None  # type: ignore[assignment]  # or the queues would keep the channel
         noted = self._note(message, self.last is not None)
-        if self.transaction is not None:
-            self.transaction.publish(message, destinations)
-            return
         if self.last is None:
             if noted:
-                self.deliver(message, destinations)
+                hand_on = self.deliver if self.transaction is None else self.transaction.publish
+                hand_on(message, destinations)
             return
         self.last += 1
         if not self._pending:
